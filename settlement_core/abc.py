@@ -1,0 +1,215 @@
+"""Floor 1: the ports. What the core asks of an engine, a store, a connector and an observer, and what it gives.
+
+Each Protocol's docstrings state its duties. `settlement_core.testing` has a check for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from settlement_core.values.commands import Command, Result
+from settlement_core.values.events import Event
+from settlement_core.values.records import Payment
+
+__all__ = [
+    "AccountServices",
+    "Acknowledged",
+    "ConnectEngine",
+    "Connector",
+    "CreditOutcome",
+    "Observer",
+    "Pending",
+    "Refused",
+    "Rejected",
+    "Settled",
+    "SettlementEngine",
+    "Store",
+    "Unanswered",
+    "Verdict",
+    "VerifiableEngine",
+]
+
+
+# the ledger's side
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The ledger is final: `amount` of the payment moved, and no more of it ever will."""
+
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The ledger is final: nothing of this payment moved, and it can never apply any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Not final yet: ask again after `retry_after_s` seconds, having submitted the same again if `resubmit`."""
+
+    retry_after_s: float
+    resubmit: bool = False
+
+
+Verdict: TypeAlias = Settled | Rejected | Pending
+
+
+@runtime_checkable
+class SettlementEngine(Protocol):
+    """The minimal engine. Anything but a returned amount leaves the settlement in doubt, for a person to resolve.
+
+    Optional members: `setup_account(account_id)`, `close_account(account_id)`,
+    `handle_message(account_id, message) -> message` (JSON values), `disconnect()`, and the class attribute
+    `asset_scale: int`, the finest scale the ledger can settle.
+    """
+
+    async def settle(self, account_id: str, amount: Decimal) -> Decimal:
+        """Pay the peer up to `amount` standard units; return how much was paid.
+
+        Less than asked is queued again. Raise `SettlementFailed` if nothing moved *for certain*.
+        """
+        ...
+
+
+@runtime_checkable
+class VerifiableEngine(Protocol):
+    """An engine that can ask its ledger what became of a payment; nothing is left to a person.
+
+    The core keeps what `prepare` returned before it first calls `submit`, and after a crash, a takeover or any
+    exception asks `verify` before anything else. Optional members as for `SettlementEngine`.
+    """
+
+    async def prepare(self, account_id: str, amount: Decimal, attempt_id: str) -> Payment | None:
+        """Build and sign a payment of up to `amount`, without effect; None if not worth paying yet.
+
+        May be called again for the same attempt as long as no payment was kept.
+        """
+        ...
+
+    async def submit(self, payment: Payment) -> None:
+        """Hand the payment to the ledger. May be repeated with the identical payment, and must then pay once."""
+        ...
+
+    async def verify(self, payment: Payment) -> Verdict:
+        """Tell what became of the payment. An exception changes nothing: it is asked again later."""
+        ...
+
+
+class AccountServices(Protocol):
+    """What the core does for an engine. Everything awaited here is durable once it returns."""
+
+    async def send_message(self, account_id: str, message: Any) -> Any:
+        """Send a JSON value to the peer's engine and return its JSON answer. Raises `ConnectorError`."""
+        ...
+
+    async def credit_settlement(self, account_id: str, amount: Decimal, settlement_id: str | None = None) -> None:
+        """Credit an incoming settlement of `amount` standard units.
+
+        The same `settlement_id` credits once, for ever; without one every call credits anew. Raises
+        `UnknownAccount` (use `report_unattributed`), `IdempotencyConflict`, `InvalidAmount`, `InvalidIdentifier`.
+        """
+        ...
+
+    async def report_unattributed(self, settlement_id: str, amount: Decimal, details: Any) -> None:
+        """Keep money whose owner cannot be told, with JSON details for the operator who will assign it."""
+        ...
+
+    def try_settlement(self, account_id: str) -> None:
+        """Have the account look for something to settle now, whatever back-off it is in."""
+        ...
+
+    async def load(self, key: str, account_id: str | None = None) -> Any:
+        """Return the JSON value saved under `key`, for the account or for the engine as a whole, or None."""
+        ...
+
+    async def save(self, key: str, value: Any, account_id: str | None = None) -> None:
+        """Keep a JSON value under `key`; None deletes it."""
+        ...
+
+
+Engine: TypeAlias = SettlementEngine | VerifiableEngine
+
+ConnectEngine: TypeAlias = Callable[[AccountServices], AbstractAsyncContextManager[Engine] | Awaitable[Engine] | Engine]
+"""How an engine is made: an async context manager yielding it, a coroutine returning it, or a plain function."""
+
+
+# the store's side
+
+
+class Store(Protocol):
+    """A durable, idempotent interpreter of commands.
+
+    Synchronous on purpose: one caller at a time applies a whole batch. `threaded` says that `apply` may block
+    and is to be called in a worker thread (always one at a time, not always the same one).
+    """
+
+    @property
+    def threaded(self) -> bool:
+        """Tell whether `apply` may block."""
+        ...
+
+    def apply(self, commands: Sequence[Command[Any]]) -> list[Result]:
+        """Apply a batch in order; every command holds durably on return.
+
+        A command the store refuses is answered with a `LocalError` *value* and changes nothing; the others are
+        not affected. Raises `StoreUnavailable` when the batch should be applied again, as a whole, later (part
+        of it may hold already); anything else raised means that the store is broken for good.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the store back. It may be called twice."""
+        ...
+
+
+# the connector's side
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The connector took the credit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """No usable answer, or one that says "later": the same credit is offered again under the same key."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An answer that says "never": the credit is held for a person."""
+
+    reason: str
+
+
+CreditOutcome: TypeAlias = Acknowledged | Unanswered | Refused
+
+
+class Connector(Protocol):
+    """The accounting system our accounts live in (RFC 38, "Accounting System HTTP API")."""
+
+    async def credit(self, account_id: str, amount: Decimal, idempotency_key: str) -> CreditOutcome:
+        """Tell the connector of an incoming settlement, exactly once per call. Never raises for a bad answer."""
+        ...
+
+    async def send_message(self, account_id: str, message: bytes) -> bytes:
+        """Have the connector carry a message to the peer's engine; return the answer. Raises `ConnectorError`."""
+        ...
+
+
+class Observer(Protocol):
+    """Whoever wants to know."""
+
+    def observe(self, event: Event) -> None:
+        """Take note of an event. Must not wait and must not raise."""
+        ...

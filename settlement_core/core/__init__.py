@@ -1,0 +1,1 @@
+"""Floor 2: the journal, the accounts' lanes, and the supervisor that owns them."""

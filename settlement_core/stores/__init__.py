@@ -1,0 +1,1 @@
+"""Floor 3: where commands become durable. Every store means what `values.reference` means."""

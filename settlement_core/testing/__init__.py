@@ -1,0 +1,1 @@
+"""Beside the floors: test tools for engines, stores and connectors. Nothing above imports this."""

@@ -1,0 +1,341 @@
+"""Everything a store can be asked, as frozen values.
+
+Each command is atomic by itself, durable once `Store.apply` returns, and idempotent by its ids: a batch whose
+answer was lost may simply be applied again. Times are wall-clock seconds since 1970, handed in by the core.
+A store answers each command with its result, or with a `LocalError` value where it refuses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from settlement_core.values.errors import LocalError
+from settlement_core.values.records import (
+    AccountOverview,
+    Attempt,
+    AttemptState,
+    Direction,
+    Entry,
+    Payment,
+    Step,
+    SuspenseItem,
+)
+
+__all__ = [
+    "Applied",
+    "Assign",
+    "Claim",
+    "Claimed",
+    "Close",
+    "CloseAccount",
+    "Command",
+    "Due",
+    "Enqueue",
+    "Entered",
+    "Entries",
+    "FinishStep",
+    "Get",
+    "History",
+    "Hold",
+    "Note",
+    "NothingToClaim",
+    "OpenAccount",
+    "Overview",
+    "Prune",
+    "Put",
+    "Release",
+    "Resolve",
+    "Result",
+    "StepDue",
+    "Suspend",
+    "Suspense",
+]
+
+R_co = TypeVar("R_co", covariant=True)
+
+Result: TypeAlias = Any
+"""What a command of type `Command[R]` is answered with: an R, or a LocalError that says why not."""
+
+
+class Command(Generic[R_co]):
+    """A question or order to a store; `R_co` is the type of its result."""
+
+    __slots__ = ()
+
+
+# results
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The command holds now; `changed` is False if it already did."""
+
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """The entry is durable. `amount` is what was recorded first; `replay` says it was there before."""
+
+    amount: Decimal
+    replay: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The account's open attempt; `fresh` unless it was opened by an earlier claim."""
+
+    attempt: Attempt
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToClaim:
+    """Nothing can be claimed; `queued` is what is too little for now."""
+
+    queued: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class StepDue:
+    """The account itself must be set up, or torn down, first."""
+
+    step: Step
+
+
+# accounts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAccount(Command[Applied]):
+    """Create the account or revive its tombstone. An open account stays as it is.
+
+    `set_up` asks that outgoing claims wait until `FinishStep` says the set-up is done.
+    """
+
+    account_id: str
+    at: float
+    set_up: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseAccount(Command[Applied]):
+    """Leave a tombstone that takes no new requests; its money keeps draining. Refused: `UnknownAccount`.
+
+    `tear_down` asks for the account's last step once nothing outgoing can be claimed any more.
+    """
+
+    account_id: str
+    at: float
+    tear_down: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishStep(Command[Applied]):
+    """The account's pending step is done. Nothing happens if another step, or none, is pending."""
+
+    account_id: str
+    step: Step
+
+
+# entries and attempts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueue(Command[Entered]):
+    """Record an amount under the caller's id. The same id and amount again is a replay.
+
+    Incoming money is also taken for a tombstone: it must not be lost. Outgoing requests are not.
+
+    Refused: `UnknownAccount`, `IdempotencyConflict`.
+    """
+
+    account_id: str
+    direction: Direction
+    entry_id: str
+    amount: Decimal
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim(Command["Claimed | NothingToClaim | StepDue"]):
+    """Move queued entries into one new attempt, unless one is open: then that is the answer.
+
+    A released attempt is opened again before anything new. What is finer than `scale` or above `cap` queues
+    again in the same step. At most `max_entries` entries are taken, but always enough to reach one unit of
+    `scale` if the queue holds one. Refused: `UnknownAccount`.
+    """
+
+    account_id: str
+    direction: Direction
+    attempt_id: str
+    at: float
+    max_entries: int = 1000
+    scale: int | None = None
+    cap: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note(Command[Applied]):
+    """Keep what the engine prepared, before it is first submitted. Refused as `Close`."""
+
+    account_id: str
+    attempt_id: str
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close(Command[Applied]):
+    """End an open attempt of which `settled` moved; the rest is queued again.
+
+    Refused: `UnknownAttempt`, `AttemptConflict`.
+    """
+
+    account_id: str
+    attempt_id: str
+    settled: Decimal
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold(Command[Applied]):
+    """Park an open attempt: in doubt if outgoing, held if incoming. Refused as `Close`."""
+
+    account_id: str
+    attempt_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release(Command[Applied]):
+    """Offer a held credit to the connector again, under the same key. Refused as `Close`."""
+
+    account_id: str
+    attempt_id: str
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolve(Command[Applied]):
+    """A person says how much of a parked attempt moved; the rest is queued again. Refused as `Close`."""
+
+    account_id: str
+    attempt_id: str
+    settled: Decimal
+    reason: str
+    by: str
+    at: float
+
+
+# money whose owner is unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspend(Command[Applied]):
+    """Keep money whose owner the engine cannot tell. Refused: `SuspenseConflict`, for another amount."""
+
+    settlement_id: str
+    amount: Decimal
+    details: object
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assign(Command[Entered]):
+    """A person says whose the money is: it becomes an incoming entry of that account.
+
+    Refused: `UnknownSuspense`, `SuspenseConflict`, and as `Enqueue`.
+    """
+
+    settlement_id: str
+    account_id: str
+    reason: str
+    by: str
+    at: float
+
+
+# the engine's own durable notes, and forgetting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put(Command[Applied]):
+    """Set, or with None delete, one JSON value of the engine. `account_id` "" is the engine as a whole."""
+
+    account_id: str
+    key: str
+    value: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune(Command[int]):
+    """Forget about `limit` outgoing entries of closed attempts last used before `before`; return how many.
+
+    Settlement ids, and amounts that are not settled or queued on, are kept for ever.
+    """
+
+    before: float
+    limit: int = 1000
+
+
+# queries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Get(Command[object]):
+    """One JSON value of the engine, or None."""
+
+    account_id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview(Command[list[AccountOverview]]):
+    """Accounts in order of their ids, those after `after`; with `account_id` only that one."""
+
+    account_id: str | None = None
+    after: str = ""
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due(Command[list[str]]):
+    """Ids, in order and after `after`, of accounts with a step, a queue, an open or a released attempt."""
+
+    after: str = ""
+    limit: int = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History(Command[list[Attempt]]):
+    """Attempts, oldest first, after the attempt with id `after`; only those in `states`, if any are named."""
+
+    account_id: str | None = None
+    states: frozenset[AttemptState] = field(default_factory=frozenset)
+    after: str | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entries(Command[list[Entry]]):
+    """An account's entries, oldest first, with a sequence number above `after`."""
+
+    account_id: str
+    after: int = 0
+    limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspense(Command[list[SuspenseItem]]):
+    """Unattributed money in order of settlement ids, after `after`; assigned items too if `assigned`."""
+
+    after: str = ""
+    limit: int = 100
+    assigned: bool = False
+
+
+def is_refusal(result: Result) -> bool:
+    """Tell whether a store refused the command this is the result of."""
+    return isinstance(result, LocalError)

@@ -1,0 +1,145 @@
+"""Decisions every store takes alike: pure functions from what is recorded to what may follow.
+
+Each raises a `LocalError` to refuse, returns False where the command already holds, True where it is to be
+carried out. Sharing them leaves a store only the reading and writing of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from settlement_core.values.amounts import ZERO, add, floor, plain, subtract
+from settlement_core.values.commands import Claim, Close, Hold, Note, Release, Resolve
+from settlement_core.values.errors import AttemptConflict, SuspenseConflict
+from settlement_core.values.records import Attempt, AttemptState, Direction, Step, SuspenseItem
+
+__all__ = [
+    "ClaimPlan",
+    "may_assign",
+    "may_close",
+    "may_hold",
+    "may_note",
+    "may_release",
+    "may_resolve",
+    "parked_state",
+    "pending_step",
+    "plan_claim",
+]
+
+_PARKED = frozenset({AttemptState.IN_DOUBT, AttemptState.HELD, AttemptState.RELEASED})
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimPlan:
+    """Take the first `count` queued entries; `amount` goes on its way, `dust` is queued again."""
+
+    count: int
+    amount: Decimal
+    dust: Decimal
+
+
+def plan_claim(queue: Iterable[Decimal], command: Claim) -> ClaimPlan | None:
+    """Return what a claim takes from the queue, or None if all of it is still too little."""
+    count, gathered, amount = 0, ZERO, ZERO
+    for queued in queue:
+        # past the bound only while there is nothing to pay yet, so that dust can always add up
+        if count >= command.max_entries and amount > 0:
+            break
+        count += 1
+        gathered = add(gathered, queued)
+        amount = gathered if command.scale is None else floor(gathered, command.scale)
+    if command.cap is not None and amount > command.cap:
+        amount = command.cap if command.scale is None else floor(command.cap, command.scale)
+    if amount <= 0:
+        return None
+    return ClaimPlan(count, plain(amount), plain(subtract(gathered, amount)))
+
+
+def pending_step(*, set_up: bool, tear_down: bool) -> Step | None:
+    """Return what the account's task has to do on the account itself, most urgent first."""
+    if set_up:
+        return Step.SET_UP
+    return Step.TEAR_DOWN if tear_down else None
+
+
+def parked_state(direction: Direction) -> AttemptState:
+    """Return the state of a parked attempt of this direction."""
+    return AttemptState.IN_DOUBT if direction is Direction.OUTGOING else AttemptState.HELD
+
+
+def may_note(attempt: Attempt, command: Note) -> bool:
+    """Decide on a Note: once, while open, for an outgoing attempt, for no more than its amount."""
+    if attempt.payment == command.payment:
+        return False
+    if attempt.payment is not None:
+        raise AttemptConflict(attempt.attempt_id, tried="note", problem="another payment is noted for it")
+    _require(attempt, {AttemptState.OPEN}, "note")
+    if attempt.direction is not Direction.OUTGOING:
+        raise AttemptConflict(attempt.attempt_id, tried="note", problem="it is incoming")
+    _within(attempt, command.payment.amount, "note")
+    return True
+
+
+def may_close(attempt: Attempt, command: Close) -> bool:
+    """Decide on a Close: an open attempt, for no more than its amount."""
+    if attempt.state is AttemptState.CLOSED and attempt.settled == command.settled:
+        return False
+    _require(attempt, {AttemptState.OPEN}, "close")
+    _within(attempt, command.settled, "close")
+    return True
+
+
+def may_hold(attempt: Attempt, command: Hold) -> bool:
+    """Decide on a Hold: an open attempt."""
+    if attempt.state in _PARKED and attempt.reason == command.reason:
+        return False
+    _require(attempt, {AttemptState.OPEN}, "park")
+    return True
+
+
+def may_release(attempt: Attempt, command: Release) -> bool:
+    """Decide on a Release: a held attempt."""
+    told = (attempt.reason, attempt.resolved_by) == (command.reason, command.by)
+    if told and attempt.state in {AttemptState.RELEASED, AttemptState.OPEN, AttemptState.CLOSED}:
+        return False
+    _require(attempt, {AttemptState.HELD}, "release")
+    return True
+
+
+def may_resolve(attempt: Attempt, command: Resolve) -> bool:
+    """Decide on a Resolve: a parked attempt, for no more than its amount."""
+    same = (attempt.settled, attempt.reason, attempt.resolved_by) == (
+        command.settled,
+        command.reason,
+        command.by,
+    )
+    if attempt.state is AttemptState.CLOSED and same:
+        return False
+    _require(attempt, _PARKED, "resolve")
+    _within(attempt, command.settled, "resolve")
+    return True
+
+
+def may_assign(item: SuspenseItem, account_id: str) -> bool:
+    """Decide on an Assign: an item not yet assigned to another account."""
+    if item.account_id is None:
+        return True
+    if item.account_id != account_id:
+        raise SuspenseConflict(item.settlement_id, f"is already assigned to account {item.account_id!r}")
+    return False
+
+
+def _require(attempt: Attempt, states: Iterable[AttemptState], tried: str) -> None:
+    if attempt.state not in states:
+        problem = f"it is {attempt.state.value.replace('_', ' ')}"
+        if attempt.settled is not None:
+            problem += f" with {attempt.settled:f} of {attempt.amount:f} settled"
+        raise AttemptConflict(attempt.attempt_id, tried=tried, problem=problem)
+
+
+def _within(attempt: Attempt, amount: Decimal, tried: str) -> None:
+    if not 0 <= amount <= attempt.amount:
+        problem = f"{amount:f} is not between 0 and its amount of {attempt.amount:f}"
+        raise AttemptConflict(attempt.attempt_id, tried=tried, problem=problem)

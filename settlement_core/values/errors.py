@@ -1,0 +1,168 @@
+"""Every error says what was tried, on what, what state we are left in and, if there is one, the remedy.
+
+Errors are split by who must act: a `LocalError` asks the caller to change something, a `RemoteError` may
+pass by itself, an `InvariantError` means that something we rely on is broken.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+__all__ = [
+    "AttemptConflict",
+    "ConnectorError",
+    "EngineError",
+    "IdempotencyConflict",
+    "InvalidAmount",
+    "InvalidIdentifier",
+    "InvalidQuantity",
+    "InvariantError",
+    "LocalError",
+    "MessageRejected",
+    "RemoteError",
+    "SettlementError",
+    "SettlementFailed",
+    "ShuttingDown",
+    "StoreBroken",
+    "StoreLocked",
+    "StoreUnavailable",
+    "SuspenseConflict",
+    "UnknownAccount",
+    "UnknownAttempt",
+    "UnknownSuspense",
+]
+
+
+class SettlementError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class LocalError(SettlementError):
+    """The caller must change something; nothing was recorded."""
+
+
+class RemoteError(SettlementError):
+    """Somebody else failed and may recover; the same thing may be tried again."""
+
+
+class InvariantError(SettlementError):
+    """Something we rely on is broken; what it concerns halts, loudly."""
+
+
+class InvalidQuantity(LocalError):
+    """A quantity is not what RFC 38, "Units and quantities", describes."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"invalid quantity: {problem}")
+        self.problem = problem
+
+
+class InvalidAmount(LocalError):
+    """An amount is not an exact, finite, non-negative Decimal of bounded size."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(f"invalid {what}: {problem}; nothing was recorded")
+        self.what = what
+        self.problem = problem
+
+
+class InvalidIdentifier(LocalError):
+    """An account id, idempotency key or settlement id has a forbidden form."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(f"invalid {what}: {problem}")
+        self.what = what
+        self.problem = problem
+
+
+class UnknownAccount(LocalError):
+    """The account was never opened here, or was deleted."""
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"account {account_id!r} does not exist; nothing was recorded")
+        self.account_id = account_id
+
+
+class IdempotencyConflict(LocalError):
+    """An idempotency key or settlement id came again with another amount."""
+
+    def __init__(self, account_id: str, entry_id: str, *, first: Decimal, now: Decimal) -> None:
+        super().__init__(
+            f"provided idempotency key is tied to other input: {entry_id!r} of account {account_id!r} "
+            f"was first used with {first:f}, now with {now:f}; nothing was recorded",
+        )
+        self.account_id = account_id
+        self.entry_id = entry_id
+        self.first = first
+        self.now = now
+
+
+class UnknownAttempt(LocalError):
+    """No attempt has this id."""
+
+    def __init__(self, account_id: str, attempt_id: str) -> None:
+        super().__init__(f"account {account_id!r} has no attempt {attempt_id!r}; nothing was recorded")
+        self.account_id = account_id
+        self.attempt_id = attempt_id
+
+
+class AttemptConflict(LocalError):
+    """The attempt is not in a state, or of an amount, that allows what was asked."""
+
+    def __init__(self, attempt_id: str, *, tried: str, problem: str) -> None:
+        super().__init__(f"cannot {tried} attempt {attempt_id!r}: {problem}; nothing was recorded")
+        self.attempt_id = attempt_id
+        self.tried = tried
+        self.problem = problem
+
+
+class UnknownSuspense(LocalError):
+    """No unattributed settlement has this id."""
+
+    def __init__(self, settlement_id: str) -> None:
+        super().__init__(f"no unattributed settlement {settlement_id!r}; nothing was recorded")
+        self.settlement_id = settlement_id
+
+
+class SuspenseConflict(LocalError):
+    """An unattributed settlement is already recorded, or assigned, otherwise."""
+
+    def __init__(self, settlement_id: str, problem: str) -> None:
+        super().__init__(f"unattributed settlement {settlement_id!r} {problem}; nothing was recorded")
+        self.settlement_id = settlement_id
+        self.problem = problem
+
+
+class MessageRejected(LocalError):
+    """The engine cannot take this message: it handles none, or the message is not JSON."""
+
+
+class EngineError(InvariantError):
+    """The engine broke its contract; the account it concerns halts with its attempt open."""
+
+
+class SettlementFailed(RemoteError):
+    """Raised by an engine that *knows* nothing moved: the whole amount is queued again."""
+
+
+class ConnectorError(RemoteError):
+    """The connector gave no usable answer to a message."""
+
+
+class StoreUnavailable(RemoteError):
+    """The store does not answer now; the same batch is applied again until it does."""
+
+
+class ShuttingDown(RemoteError):
+    """The core takes no new work; nothing was recorded."""
+
+    def __init__(self) -> None:
+        super().__init__("shutting down; nothing was recorded, try again later")
+
+
+class StoreLocked(LocalError):
+    """Another process has this store open."""
+
+
+class StoreBroken(InvariantError):
+    """The store can never answer again as it is: damaged, or of another version."""

@@ -1,0 +1,269 @@
+"""Facts the core tells its observers, as frozen values.
+
+`str(event)` is one lower-case line with ids and amounts in standard units, never a secret or a message body.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import ClassVar
+
+__all__ = [
+    "AccountHalted",
+    "AccountReady",
+    "AttemptClaimed",
+    "AttemptWaiting",
+    "CoreStarted",
+    "CoreStopped",
+    "CreditAcknowledged",
+    "CreditHeld",
+    "EngineMisbehaved",
+    "Event",
+    "MessageFailed",
+    "MoneyUnattributed",
+    "PaymentNoted",
+    "PaymentRejected",
+    "RecoveryFinished",
+    "SettlementInDoubt",
+    "SettlementRecorded",
+    "SettlementRequested",
+    "StepFailed",
+    "StoreFailed",
+    "StoreRecovered",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. `level` is a logging level's name."""
+
+    level: ClassVar[str] = "info"
+    text: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        """Return the event as one line."""
+        return self.text.format(**self.facts())
+
+    def facts(self) -> dict[str, object]:
+        """Return the fields, amounts written out plainly."""
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in values}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreStarted(Event):
+    """The core takes work."""
+
+    text: ClassVar[str] = "settling with {engine}, verifiable: {verifiable}"
+    engine: str
+    verifiable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryFinished(Event):
+    """Every account that had unfinished work at the start has a task."""
+
+    text: ClassVar[str] = "resumed {accounts} accounts with unfinished work"
+    accounts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreStopped(Event):
+    """The core has ended; `unfinished` effects were cut and will be looked at, at the next start."""
+
+    text: ClassVar[str] = "stopped, {unfinished} effects cut short"
+    unfinished: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementRequested(Event):
+    """A settlement request is durable. Not told for replays."""
+
+    level: ClassVar[str] = "debug"
+    text: ClassVar[str] = "account {account_id} is to settle {amount} (key {key})"
+    account_id: str
+    key: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptClaimed(Event):
+    """An attempt is durable, or one from before a restart was found."""
+
+    level: ClassVar[str] = "debug"
+    text: ClassVar[str] = "account {account_id} {direction} attempt {attempt_id} of {amount}, fresh: {fresh}"
+    account_id: str
+    direction: str
+    attempt_id: str
+    amount: Decimal
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentNoted(Event):
+    """A payment is durable and about to be submitted for the first time."""
+
+    level: ClassVar[str] = "debug"
+    text: ClassVar[str] = "account {account_id} attempt {attempt_id}: paying {amount}"
+    account_id: str
+    attempt_id: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementRecorded(Event):
+    """An outgoing attempt was closed. `took_s` counts from its claim in this process."""
+
+    text: ClassVar[str] = (
+        "account {account_id} settled {amount} of {attempted} in {took_s:.3f} s (attempt {attempt_id})"
+    )
+    account_id: str
+    attempt_id: str
+    attempted: Decimal
+    amount: Decimal
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentRejected(Event):
+    """The ledger can never apply this payment; its money is queued again."""
+
+    level: ClassVar[str] = "warning"
+    text: ClassVar[str] = "account {account_id} attempt {attempt_id}: payment of {amount} rejected: {reason}"
+    account_id: str
+    attempt_id: str
+    amount: Decimal
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementInDoubt(Event):
+    """Nobody here can know whether this was paid; a person has to say (`settlement-core resolve`)."""
+
+    level: ClassVar[str] = "error"
+    text: ClassVar[str] = "account {account_id} attempt {attempt_id}: {amount} is in doubt: {reason}"
+    account_id: str
+    attempt_id: str
+    amount: Decimal
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditAcknowledged(Event):
+    """The connector has credited an incoming settlement."""
+
+    text: ClassVar[str] = "account {account_id} credited {amount} in {took_s:.3f} s (attempt {attempt_id})"
+    account_id: str
+    attempt_id: str
+    amount: Decimal
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditHeld(Event):
+    """The connector refused a credit for good; a person has to release or resolve it."""
+
+    level: ClassVar[str] = "error"
+    text: ClassVar[str] = "account {account_id} attempt {attempt_id}: credit of {amount} is held: {reason}"
+    account_id: str
+    attempt_id: str
+    amount: Decimal
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptWaiting(Event):
+    """An attempt, or money queued again, is tried again later."""
+
+    level: ClassVar[str] = "warning"
+    text: ClassVar[str] = "account {account_id} {direction}: {reason}; next try in {delay_s:.1f} s"
+    account_id: str
+    direction: str
+    attempt_id: str
+    reason: str
+    failures: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountReady(Event):
+    """The engine finished a step on the account itself."""
+
+    text: ClassVar[str] = "account {account_id}: {step} finished"
+    account_id: str
+    step: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFailed(Event):
+    """The engine could not set up, or tear down, the account; it is tried again."""
+
+    level: ClassVar[str] = "warning"
+    text: ClassVar[str] = "account {account_id}: {step} failed: {reason}; next try in {delay_s:.1f} s"
+    account_id: str
+    step: str
+    reason: str
+    failures: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountHalted(Event):
+    """An invariant broke for one direction of one account; it stops until the next start, the others go on."""
+
+    level: ClassVar[str] = "critical"
+    text: ClassVar[str] = "account {account_id} {direction} halted: {reason}"
+    account_id: str
+    direction: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineMisbehaved(Event):
+    """The engine raised while it was being cancelled; what it was doing is verified at the next start."""
+
+    level: ClassVar[str] = "error"
+    text: ClassVar[str] = "account {account_id}: {doing} raised while being cancelled: {reason}"
+    account_id: str
+    doing: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageFailed(Event):
+    """The engine could not handle a message from the peer."""
+
+    level: ClassVar[str] = "warning"
+    text: ClassVar[str] = "account {account_id}: message not handled: {reason}"
+    account_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoneyUnattributed(Event):
+    """Money arrived whose owner the engine cannot tell; an operator can assign it."""
+
+    level: ClassVar[str] = "error"
+    text: ClassVar[str] = "unattributed settlement {settlement_id} of {amount}"
+    settlement_id: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFailed(Event):
+    """The store did not answer; the same commands are applied again."""
+
+    level: ClassVar[str] = "error"
+    text: ClassVar[str] = "store failed {failures} times: {reason}; again in {delay_s:.2f} s"
+    failures: int
+    reason: str
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreRecovered(Event):
+    """The store answers again."""
+
+    text: ClassVar[str] = "store answers again after {failures} failures"
+    failures: int

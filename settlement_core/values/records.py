@@ -1,0 +1,183 @@
+"""What a store knows, as values: entries become attempts, attempts end.
+
+Per account and direction, at every instant and exactly:
+
+    entered = queued + open + settled + parked
+
+`parked` is money out of the way until a person decides: *in doubt* when outgoing, *held* when incoming.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+__all__ = [
+    "AccountOverview",
+    "AccountState",
+    "Attempt",
+    "AttemptState",
+    "Direction",
+    "Entry",
+    "EntryKind",
+    "Payment",
+    "Step",
+    "SuspenseItem",
+    "Totals",
+]
+
+
+class Direction(StrEnum):
+    """Which way money goes."""
+
+    OUTGOING = "outgoing"
+    """We owe the peer: the connector asked us to settle over the ledger."""
+
+    INCOMING = "incoming"
+    """The peer paid us: the connector is to be told."""
+
+
+class AttemptState(StrEnum):
+    """Where an attempt is. An attempt's id and amount never change; its state ends in `CLOSED`."""
+
+    OPEN = "open"
+    """Claimed; its effect may be going on. At most one per account and direction."""
+
+    IN_DOUBT = "in_doubt"
+    """Outgoing, and nobody here can know whether it was paid: a person resolves it."""
+
+    HELD = "held"
+    """Incoming, and refused by the connector: a person releases or resolves it."""
+
+    RELEASED = "released"
+    """Held before; to be offered to the connector again under the same key."""
+
+    CLOSED = "closed"
+    """Done: `settled` says how much of it moved, the rest was queued again."""
+
+
+class AccountState(StrEnum):
+    """Whether the connector may use the account."""
+
+    OPEN = "open"
+    DELETED = "deleted"
+    """A tombstone: takes no new requests, but the money it still holds keeps draining."""
+
+
+class Step(StrEnum):
+    """Work on the account itself that its task still has to do."""
+
+    SET_UP = "set_up"
+    TEAR_DOWN = "tear_down"
+
+
+class EntryKind(StrEnum):
+    """Where queued money came from."""
+
+    REQUEST = "request"
+    """Entered from outside: a settlement request, or a payment seen on the ledger."""
+
+    DUST = "dust"
+    """Left over when an attempt was claimed: finer than the scale, or above the cap."""
+
+    LEFTOVER = "leftover"
+    """Left over when an attempt was closed with less than its amount."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """What a verifiable engine prepared: enough to submit, repeat and verify it after any crash.
+
+    Attributes:
+        amount: standard units, above zero and at most what was asked.
+        reference: JSON-serialisable facts the engine needs (signed bytes, hash, nonce, …).
+    """
+
+    amount: Decimal
+    reference: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One immutable amount on its way, durable before any effect.
+
+    Attributes:
+        attempt_id: ours; the idempotency key of everything done for it, for ever.
+        amount: standard units; the sum of the entries claimed for it, less the dust.
+        payment: what the engine noted before it first submitted, if it is verifiable.
+        settled: once closed, how much of the amount moved.
+        reason: why it is in doubt, held or was resolved; empty otherwise.
+        resolved_by: who resolved or released it; empty if nobody had to.
+        claimed_at, closed_at: wall-clock seconds since 1970.
+    """
+
+    account_id: str
+    direction: Direction
+    attempt_id: str
+    amount: Decimal
+    state: AttemptState = AttemptState.OPEN
+    dust: Decimal = Decimal(0)
+    payment: Payment | None = None
+    settled: Decimal | None = None
+    reason: str = ""
+    resolved_by: str = ""
+    claimed_at: float
+    closed_at: float | None = None
+    pruned: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One immutable amount in the queue, or already part of an attempt."""
+
+    seq: int
+    account_id: str
+    direction: Direction
+    kind: EntryKind
+    entry_id: str
+    amount: Decimal
+    attempt_id: str | None
+    entered_at: float
+    used_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """The sums of one direction of one account, in standard units.
+
+    `pruned` is the part of `entered` whose entries have been forgotten (idempotency keys are kept at least 24 h
+    since their most recent use).
+    """
+
+    entered: Decimal = Decimal(0)
+    queued: Decimal = Decimal(0)
+    open: Decimal = Decimal(0)
+    settled: Decimal = Decimal(0)
+    parked: Decimal = Decimal(0)
+    pruned: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountOverview:
+    """One account as the store knows it."""
+
+    account_id: str
+    state: AccountState
+    step: Step | None
+    outgoing: Totals
+    incoming: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuspenseItem:
+    """Money whose owner the engine cannot tell; `account_id` is set once a person has assigned it."""
+
+    settlement_id: str
+    amount: Decimal
+    details: object
+    reported_at: float
+    account_id: str | None = None
+    reason: str = ""
+    assigned_by: str = ""
+    assigned_at: float | None = None

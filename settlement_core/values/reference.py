@@ -1,0 +1,490 @@
+"""The reference interpreter: what every command means, in memory, without I/O, clock or chance.
+
+It is the memory store, and the model that the contract suite holds every other store against.
+Every command validates first and changes its books last, so a refusal changes nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from itertools import islice
+from typing import Any
+
+from settlement_core.values import commands as c
+from settlement_core.values import decisions
+from settlement_core.values.amounts import add, subtract
+from settlement_core.values.errors import (
+    AttemptConflict,
+    IdempotencyConflict,
+    LocalError,
+    SuspenseConflict,
+    UnknownAccount,
+    UnknownAttempt,
+    UnknownSuspense,
+)
+from settlement_core.values.records import (
+    AccountOverview,
+    AccountState,
+    Attempt,
+    AttemptState,
+    Direction,
+    Entry,
+    EntryKind,
+    Payment,
+    Step,
+    SuspenseItem,
+    Totals,
+)
+
+__all__ = ["Books"]
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One direction of one account."""
+
+    totals: Totals = field(default_factory=Totals)
+    queue: dict[int, None] = field(default_factory=dict)
+    """Sequence numbers of queued entries, oldest first."""
+    keys: dict[str, int] = field(default_factory=dict)
+    """Sequence numbers of requests by entry id."""
+    open_id: str | None = None
+    released: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Account:
+    """One account and everything that belongs to it."""
+
+    account_id: str
+    state: AccountState = AccountState.OPEN
+    set_up: bool = False
+    tear_down: bool = False
+    lanes: dict[Direction, _Lane] = field(default_factory=lambda: {d: _Lane() for d in Direction})
+    entries: dict[int, Entry] = field(default_factory=dict)
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    claimed: dict[str, list[int]] = field(default_factory=dict)
+    """Sequence numbers of the entries each attempt took."""
+
+    def is_due(self) -> bool:
+        """Tell whether the account's task has anything to look at."""
+        busy = any(lane.queue or lane.open_id or lane.released for lane in self.lanes.values())
+        return busy or self.set_up or self.tear_down
+
+
+class Books:
+    """All accounts, as one mutable value."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, _Account] = {}
+        self._suspense: dict[str, SuspenseItem] = {}
+        self._notes: dict[tuple[str, str], object] = {}
+        self._order: dict[str, tuple[str, str]] = {}
+        self._last_seq = 0
+        self._handlers: dict[type, Callable[[Any], object]] = {
+            c.OpenAccount: self._open_account,
+            c.CloseAccount: self._close_account,
+            c.FinishStep: self._finish_step,
+            c.Enqueue: self._enqueue,
+            c.Claim: self._claim,
+            c.Note: self._note,
+            c.Close: self._close,
+            c.Hold: self._hold,
+            c.Release: self._release,
+            c.Resolve: self._resolve,
+            c.Suspend: self._suspend,
+            c.Assign: self._assign,
+            c.Put: self._put,
+            c.Get: self._get,
+            c.Prune: self._prune,
+            c.Overview: self._overview,
+            c.Due: self._due,
+            c.History: self._history,
+            c.Entries: self._entries,
+            c.Suspense: self._list_suspense,
+        }
+
+    def apply(self, batch: Sequence[c.Command[Any]]) -> list[c.Result]:
+        """Carry out commands in order; a refused one is answered with its error."""
+        results: list[c.Result] = []
+        for command in batch:
+            try:
+                results.append(self._handlers[type(command)](command))
+            except LocalError as refusal:
+                results.append(refusal)
+        return results
+
+    # accounts
+
+    def _open_account(self, command: c.OpenAccount) -> c.Applied:
+        account = self._accounts.get(command.account_id)
+        if account is None:
+            account = self._accounts[command.account_id] = _Account(command.account_id)
+        elif account.state is AccountState.OPEN:
+            return c.Applied(changed=False)
+        account.state = AccountState.OPEN
+        account.set_up, account.tear_down = command.set_up, False
+        return c.Applied(changed=True)
+
+    def _close_account(self, command: c.CloseAccount) -> c.Applied:
+        account = self._account(command.account_id)
+        if account.state is AccountState.DELETED:
+            return c.Applied(changed=False)
+        account.state = AccountState.DELETED
+        lane = account.lanes[Direction.OUTGOING]
+        # an account that owes nothing need not be set up only to be torn down
+        account.set_up = account.set_up and bool(lane.queue or lane.open_id)
+        account.tear_down = command.tear_down
+        return c.Applied(changed=True)
+
+    def _finish_step(self, command: c.FinishStep) -> c.Applied:
+        account = self._account(command.account_id)
+        if decisions.pending_step(set_up=account.set_up, tear_down=account.tear_down) is not command.step:
+            return c.Applied(changed=False)
+        if account.set_up:
+            account.set_up = False
+        else:
+            account.tear_down = False
+        return c.Applied(changed=True)
+
+    def _account(self, account_id: str) -> _Account:
+        account = self._accounts.get(account_id)
+        if account is None:
+            raise UnknownAccount(account_id)
+        return account
+
+    # entries
+
+    def _enqueue(self, command: c.Enqueue) -> c.Entered:
+        account = self._account(command.account_id)
+        lane = account.lanes[command.direction]
+        seq = lane.keys.get(command.entry_id)
+        if seq is not None:
+            first = account.entries[seq]
+            if first.amount != command.amount:
+                raise IdempotencyConflict(command.account_id, command.entry_id, first=first.amount, now=command.amount)
+            account.entries[seq] = replace(first, used_at=max(first.used_at, command.at))
+            return c.Entered(first.amount, replay=True)
+        if account.state is AccountState.DELETED and command.direction is Direction.OUTGOING:
+            raise UnknownAccount(command.account_id)
+        lane.keys[command.entry_id] = self._queue(
+            account,
+            command.direction,
+            EntryKind.REQUEST,
+            entry_id=command.entry_id,
+            amount=command.amount,
+            at=command.at,
+        )
+        lane.totals = replace(lane.totals, entered=add(lane.totals.entered, command.amount))
+        return c.Entered(command.amount, replay=False)
+
+    def _queue(
+        self,
+        account: _Account,
+        direction: Direction,
+        kind: EntryKind,
+        *,
+        entry_id: str,
+        amount: Decimal,
+        at: float,
+    ) -> int:
+        self._last_seq += 1
+        account.entries[self._last_seq] = Entry(
+            seq=self._last_seq,
+            account_id=account.account_id,
+            direction=direction,
+            kind=kind,
+            entry_id=entry_id,
+            amount=amount,
+            attempt_id=None,
+            entered_at=at,
+            used_at=at,
+        )
+        lane = account.lanes[direction]
+        lane.queue[self._last_seq] = None
+        lane.totals = replace(lane.totals, queued=add(lane.totals.queued, amount))
+        return self._last_seq
+
+    # attempts
+
+    def _claim(self, command: c.Claim) -> c.Claimed | c.NothingToClaim | c.StepDue:
+        account = self._account(command.account_id)
+        lane = account.lanes[command.direction]
+        known = account.attempts.get(command.attempt_id)
+        if lane.open_id is not None:
+            return c.Claimed(account.attempts[lane.open_id], fresh=lane.open_id == command.attempt_id)
+        if known is not None:
+            raise AttemptConflict(command.attempt_id, tried="claim", problem=f"it is {known.state}")
+        if command.direction is Direction.OUTGOING and account.set_up:
+            return c.StepDue(Step.SET_UP)
+        if lane.released:
+            return c.Claimed(self._reopen(account, lane), fresh=False)
+        plan = decisions.plan_claim((account.entries[seq].amount for seq in lane.queue), command)
+        if plan is not None:
+            return c.Claimed(self._take(account, lane, command, plan), fresh=True)
+        if command.direction is Direction.OUTGOING and account.tear_down:
+            return c.StepDue(Step.TEAR_DOWN)
+        return c.NothingToClaim(lane.totals.queued)
+
+    def _reopen(self, account: _Account, lane: _Lane) -> Attempt:
+        attempt = account.attempts[lane.released.pop(0)]
+        lane.open_id = attempt.attempt_id
+        lane.totals = replace(
+            lane.totals,
+            parked=subtract(lane.totals.parked, attempt.amount),
+            open=add(lane.totals.open, attempt.amount),
+        )
+        attempt = account.attempts[attempt.attempt_id] = replace(attempt, state=AttemptState.OPEN)
+        return attempt
+
+    def _take(self, account: _Account, lane: _Lane, command: c.Claim, plan: decisions.ClaimPlan) -> Attempt:
+        attempt = Attempt(
+            account_id=account.account_id,
+            direction=command.direction,
+            attempt_id=command.attempt_id,
+            amount=plan.amount,
+            dust=plan.dust,
+            claimed_at=command.at,
+        )
+        taken = list(islice(lane.queue, plan.count))
+        for seq in taken:
+            del lane.queue[seq]
+            account.entries[seq] = replace(account.entries[seq], attempt_id=attempt.attempt_id)
+        account.claimed[attempt.attempt_id] = taken
+        account.attempts[attempt.attempt_id] = attempt
+        self._order[f"{account.account_id}/{attempt.attempt_id}"] = (account.account_id, attempt.attempt_id)
+        lane.open_id = attempt.attempt_id
+        gathered = add(plan.amount, plan.dust)
+        lane.totals = replace(
+            lane.totals,
+            queued=subtract(lane.totals.queued, gathered),
+            open=add(lane.totals.open, plan.amount),
+        )
+        if plan.dust:
+            self._queue(
+                account,
+                command.direction,
+                EntryKind.DUST,
+                entry_id=attempt.attempt_id,
+                amount=plan.dust,
+                at=command.at,
+            )
+        return attempt
+
+    def _note(self, command: c.Note) -> c.Applied:
+        account, attempt = self._attempt(command.account_id, command.attempt_id)
+        if not decisions.may_note(attempt, command):
+            return c.Applied(changed=False)
+        payment = Payment(command.payment.amount, command.payment.reference)
+        account.attempts[attempt.attempt_id] = replace(attempt, payment=payment)
+        return c.Applied(changed=True)
+
+    def _close(self, command: c.Close) -> c.Applied:
+        account, attempt = self._attempt(command.account_id, command.attempt_id)
+        if not decisions.may_close(attempt, command):
+            return c.Applied(changed=False)
+        lane = account.lanes[attempt.direction]
+        lane.open_id = None
+        lane.totals = replace(lane.totals, open=subtract(lane.totals.open, attempt.amount))
+        self._end(account, attempt, settled=command.settled, at=command.at)
+        return c.Applied(changed=True)
+
+    def _resolve(self, command: c.Resolve) -> c.Applied:
+        account, attempt = self._attempt(command.account_id, command.attempt_id)
+        if not decisions.may_resolve(attempt, command):
+            return c.Applied(changed=False)
+        lane = account.lanes[attempt.direction]
+        if attempt.attempt_id in lane.released:
+            lane.released.remove(attempt.attempt_id)
+        lane.totals = replace(lane.totals, parked=subtract(lane.totals.parked, attempt.amount))
+        told = replace(attempt, reason=command.reason, resolved_by=command.by)
+        self._end(account, told, settled=command.settled, at=command.at)
+        return c.Applied(changed=True)
+
+    def _end(self, account: _Account, attempt: Attempt, *, settled: Decimal, at: float) -> None:
+        account.attempts[attempt.attempt_id] = replace(
+            attempt, state=AttemptState.CLOSED, settled=settled, closed_at=at
+        )
+        lane = account.lanes[attempt.direction]
+        lane.totals = replace(lane.totals, settled=add(lane.totals.settled, settled))
+        leftover = subtract(attempt.amount, settled)
+        if leftover:
+            self._queue(
+                account,
+                attempt.direction,
+                EntryKind.LEFTOVER,
+                entry_id=attempt.attempt_id,
+                amount=leftover,
+                at=at,
+            )
+
+    def _hold(self, command: c.Hold) -> c.Applied:
+        account, attempt = self._attempt(command.account_id, command.attempt_id)
+        if not decisions.may_hold(attempt, command):
+            return c.Applied(changed=False)
+        lane = account.lanes[attempt.direction]
+        lane.open_id = None
+        lane.totals = replace(
+            lane.totals,
+            open=subtract(lane.totals.open, attempt.amount),
+            parked=add(lane.totals.parked, attempt.amount),
+        )
+        state = decisions.parked_state(attempt.direction)
+        account.attempts[attempt.attempt_id] = replace(attempt, state=state, reason=command.reason, resolved_by="")
+        return c.Applied(changed=True)
+
+    def _release(self, command: c.Release) -> c.Applied:
+        account, attempt = self._attempt(command.account_id, command.attempt_id)
+        if not decisions.may_release(attempt, command):
+            return c.Applied(changed=False)
+        account.lanes[attempt.direction].released.append(attempt.attempt_id)
+        account.attempts[attempt.attempt_id] = replace(
+            attempt, state=AttemptState.RELEASED, reason=command.reason, resolved_by=command.by
+        )
+        return c.Applied(changed=True)
+
+    def _attempt(self, account_id: str, attempt_id: str) -> tuple[_Account, Attempt]:
+        account = self._account(account_id)
+        attempt = account.attempts.get(attempt_id)
+        if attempt is None:
+            raise UnknownAttempt(account_id, attempt_id)
+        return account, attempt
+
+    # money whose owner is unknown
+
+    def _suspend(self, command: c.Suspend) -> c.Applied:
+        item = self._suspense.get(command.settlement_id)
+        if item is None:
+            self._suspense[command.settlement_id] = SuspenseItem(
+                settlement_id=command.settlement_id,
+                amount=command.amount,
+                details=command.details,
+                reported_at=command.at,
+            )
+        elif item.amount != command.amount:
+            raise SuspenseConflict(
+                command.settlement_id, f"was first reported with {item.amount:f}, now with {command.amount:f}"
+            )
+        return c.Applied(changed=item is None)
+
+    def _assign(self, command: c.Assign) -> c.Entered:
+        item = self._suspense.get(command.settlement_id)
+        if item is None:
+            raise UnknownSuspense(command.settlement_id)
+        fresh = decisions.may_assign(item, command.account_id)
+        entered = self._enqueue(
+            c.Enqueue(
+                account_id=command.account_id,
+                direction=Direction.INCOMING,
+                entry_id=command.settlement_id,
+                amount=item.amount,
+                at=command.at,
+            )
+        )
+        if fresh:
+            self._suspense[command.settlement_id] = replace(
+                item,
+                account_id=command.account_id,
+                reason=command.reason,
+                assigned_by=command.by,
+                assigned_at=command.at,
+            )
+        return entered
+
+    # the engine's notes, and forgetting
+
+    def _put(self, command: c.Put) -> c.Applied:
+        key = (command.account_id, command.key)
+        changed = self._notes.get(key) != command.value
+        if command.value is None:
+            self._notes.pop(key, None)
+        else:
+            self._notes[key] = command.value
+        return c.Applied(changed=changed)
+
+    def _get(self, command: c.Get) -> object:
+        return self._notes.get((command.account_id, command.key))
+
+    def _prune(self, command: c.Prune) -> int:
+        forgotten = 0
+        for account_id, attempt_id in self._order.values():
+            if forgotten >= command.limit:
+                break
+            account = self._accounts[account_id]
+            attempt = account.attempts[attempt_id]
+            if attempt.state is AttemptState.CLOSED and attempt.direction is Direction.OUTGOING:
+                forgotten += self._forget(account, attempt, command.before)
+        return forgotten
+
+    def _forget(self, account: _Account, attempt: Attempt, before: float) -> int:
+        """Drop a closed attempt's entries if all of them were last used before then."""
+        taken = [account.entries[seq] for seq in account.claimed.get(attempt.attempt_id, ())]
+        recent = attempt.closed_at is None or attempt.closed_at >= before
+        if not taken or recent or any(entry.used_at >= before for entry in taken):
+            return 0
+        del account.claimed[attempt.attempt_id]
+        lane = account.lanes[attempt.direction]
+        for entry in taken:
+            del account.entries[entry.seq]
+            if entry.kind is EntryKind.REQUEST:
+                del lane.keys[entry.entry_id]
+                lane.totals = replace(lane.totals, pruned=add(lane.totals.pruned, entry.amount))
+        account.attempts[attempt.attempt_id] = replace(attempt, pruned=True)
+        return len(taken)
+
+    # queries
+
+    def _overview(self, command: c.Overview) -> list[AccountOverview]:
+        if command.account_id is not None:
+            found = self._accounts.get(command.account_id)
+            return [] if found is None else [_overview(found)]
+        ids = heapq.nsmallest(command.limit, (a for a in self._accounts if a > command.after))
+        return [_overview(self._accounts[account_id]) for account_id in ids]
+
+    def _due(self, command: c.Due) -> list[str]:
+        due = (a for a, account in self._accounts.items() if a > command.after and account.is_due())
+        return heapq.nsmallest(command.limit, due)
+
+    def _history(self, command: c.History) -> list[Attempt]:
+        found: list[Attempt] = []
+        waiting = command.after is not None
+        for account_id, attempt_id in self._order.values():
+            if waiting:
+                waiting = attempt_id != command.after
+                continue
+            attempt = self._accounts[account_id].attempts[attempt_id]
+            if command.account_id not in {None, account_id}:
+                continue
+            if command.states and attempt.state not in command.states:
+                continue
+            found.append(attempt)
+            if len(found) == command.limit:
+                break
+        return found
+
+    def _entries(self, command: c.Entries) -> list[Entry]:
+        account = self._accounts.get(command.account_id)
+        if account is None:
+            return []
+        return [account.entries[seq] for seq in sorted(account.entries) if seq > command.after][: command.limit]
+
+    def _list_suspense(self, command: c.Suspense) -> list[SuspenseItem]:
+        items = (
+            item
+            for item in self._suspense.values()
+            if item.settlement_id > command.after and (command.assigned or item.account_id is None)
+        )
+        return heapq.nsmallest(command.limit, items, key=lambda item: item.settlement_id)
+
+
+def _overview(account: _Account) -> AccountOverview:
+    return AccountOverview(
+        account_id=account.account_id,
+        state=account.state,
+        step=decisions.pending_step(set_up=account.set_up, tear_down=account.tear_down),
+        outgoing=account.lanes[Direction.OUTGOING].totals,
+        incoming=account.lanes[Direction.INCOMING].totals,
+    )
