@@ -78,8 +78,14 @@ def check_amount(amount: object, what: str) -> Decimal:
         raise InvalidAmount(what, f"{amount} is not a finite number")
     if amount < 0:
         raise InvalidAmount(what, f"{amount} is negative")
+    if not amount:
+        # whatever its exponent or sign
+        return amount.copy_abs() if 0 <= _places(amount) <= MAX_SCALE else ZERO
     if amount.adjusted() >= MAX_DIGITS or len(amount.as_tuple().digits) > MAX_DIGITS + MAX_SCALE:
         raise InvalidAmount(what, f"it has more than {MAX_DIGITS} digits")
+    if amount.adjusted() < -MAX_SCALE:
+        # before anything is calculated with an exponent that no context can hold
+        raise InvalidAmount(what, f"it is finer than a scale of {MAX_SCALE}")
     if not 0 <= _places(amount) <= MAX_SCALE:
         amount = plain(amount)
     if _places(amount) > MAX_SCALE:
@@ -121,14 +127,19 @@ class Quantity:
         if type(scale) is not int:
             raise InvalidQuantity(f"scale must be an integer, got {_kind(scale)}")
         if not 0 <= scale <= MAX_SCALE:
-            raise InvalidQuantity(f"scale must be 0 to {MAX_SCALE}, got {str(scale)[:24]}")
+            # a number of thousands of digits cannot even be written out
+            shown = str(scale) if scale.bit_length() <= 64 else "a number far from it"
+            raise InvalidQuantity(f"scale must be 0 to {MAX_SCALE}, got {shown}")
         return cls(amount, scale)
 
     @classmethod
     def of(cls, amount: Decimal) -> Quantity:
         """Return the quantity that writes `amount` with exactly the decimal places it carries."""
-        _, digits, _ = amount.as_tuple()
-        return cls("".join(map(str, digits)), _places(amount))
+        sign, digits, _ = amount.as_tuple()
+        scale = _places(amount)
+        assert not sign, "only amounts that passed check_amount get here"
+        assert 0 <= scale <= MAX_SCALE
+        return cls("".join(map(str, digits)), scale)
 
     def to_amount(self) -> Decimal:
         """Return the value in the standard unit, keeping the scale as decimal places."""

@@ -14,10 +14,13 @@ __all__ = [
     "EngineError",
     "IdempotencyConflict",
     "InvalidAmount",
+    "InvalidEngine",
     "InvalidIdentifier",
     "InvalidQuantity",
     "InvariantError",
+    "JournalEnded",
     "LocalError",
+    "MessageNotHandled",
     "MessageRejected",
     "RemoteError",
     "SettlementError",
@@ -137,6 +140,24 @@ class MessageRejected(LocalError):
     """The engine cannot take this message: it handles none, or the message is not JSON."""
 
 
+class MessageNotHandled(RemoteError):
+    """The engine failed on a message, or took too long."""
+
+    def __init__(self, account_id: str, problem: str) -> None:
+        super().__init__(f"message for account {account_id!r} was not handled: {problem}")
+        self.account_id = account_id
+        self.problem = problem
+
+
+class InvalidEngine(LocalError):
+    """The object given as an engine fulfils neither contract."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name} is no settlement engine: {problem}")
+        self.name = name
+        self.problem = problem
+
+
 class EngineError(InvariantError):
     """The engine broke its contract; the account it concerns halts with its attempt open."""
 
@@ -158,6 +179,14 @@ class ShuttingDown(RemoteError):
 
     def __init__(self) -> None:
         super().__init__("shutting down; nothing was recorded, try again later")
+
+
+class JournalEnded(RemoteError):
+    """The command came too late, or the store broke before it; it may not have been recorded."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(f"the journal has ended: {command} may not have been recorded, try again later")
+        self.command = command
 
 
 class StoreLocked(LocalError):

@@ -1,0 +1,55 @@
+"""How a core behaves, as one frozen value. Only the command line reads the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from settlement_core.values.amounts import MAX_SCALE, check_amount
+from settlement_core.values.backoff import CREDIT_BACKOFF, SETTLE_BACKOFF, Backoff
+
+__all__ = ["CoreConfig"]
+
+DAY_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreConfig:
+    """Settings of a core.
+
+    Attributes:
+        settle_backoff: delays before money queued again, or an unclear payment, is looked at again.
+        credit_backoff: delays before a credit is offered to the connector again.
+        max_entries: queued entries one attempt gathers at most.
+        connector_scale: credit only down to this scale and keep the dust queued; None sends every digit.
+        credit_cap: largest single credit in standard units; None derives it from the scale so that no amount
+            on the wire exceeds 63 bits, which some connectors count with.
+        message_deadline_s: how long an engine may take over a peer's message; connectors repeat after 5 s.
+        request_deadline_s: how long a request waits for the store before it is answered 503.
+        shutdown_s: how long effects in flight may go on at shutdown before they are cut.
+        drain_s: how long the journal may take to make the rest durable at the end.
+        key_retention_s: how long an idempotency key is kept after its most recent use; RFC 38 asks for a day.
+        create_unknown_accounts: open an account on its first settlement or message.
+    """
+
+    settle_backoff: Backoff = SETTLE_BACKOFF
+    credit_backoff: Backoff = CREDIT_BACKOFF
+    max_entries: int = 1000
+    connector_scale: int | None = None
+    credit_cap: Decimal | None = None
+    message_deadline_s: float = 4.0
+    request_deadline_s: float = 4.0
+    shutdown_s: float = 10.0
+    drain_s: float = 10.0
+    key_retention_s: float = 7 * DAY_S
+    create_unknown_accounts: bool = False
+
+    def __post_init__(self) -> None:
+        if self.key_retention_s < DAY_S:
+            raise ValueError(f"idempotency keys are kept at least {DAY_S:g} s (RFC 38), not {self.key_retention_s:g}")
+        if self.connector_scale is not None and not 0 <= self.connector_scale <= MAX_SCALE:
+            raise ValueError(f"connector_scale is 0 to {MAX_SCALE}, not {self.connector_scale}")
+        if self.credit_cap is not None and check_amount(self.credit_cap, "credit_cap") == 0:
+            raise ValueError("credit_cap is above zero")
+        if self.max_entries < 1:
+            raise ValueError(f"max_entries is at least 1, not {self.max_entries}")

@@ -1,0 +1,39 @@
+"""What every lane of a core shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from settlement_core.abc import Connector, Observer
+from settlement_core.core.config import CoreConfig
+from settlement_core.core.engines import ConnectedEngine
+from settlement_core.core.journal import Journal
+from settlement_core.values.events import Event
+
+__all__ = ["Context"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """The parts of one running core. `stopping` is set once, at shutdown: lanes then claim nothing more.
+
+    Attributes:
+        now: the wall clock, in seconds since 1970, for durable times only; waiting uses anyio's clock.
+        chance: random numbers in [0, 1), for jitter only.
+        at_rest: told of a lane that starts waiting.
+    """
+
+    config: CoreConfig
+    journal: Journal
+    engine: ConnectedEngine
+    connector: Connector
+    observer: Observer
+    now: Callable[[], float]
+    chance: Callable[[], float]
+    at_rest: Callable[[object], None] = field(default=lambda _lane: None)
+    stopping: bool = False
+
+    def observe(self, event: Event) -> None:
+        """Tell whoever wants to know."""
+        self.observer.observe(event)

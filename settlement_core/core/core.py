@@ -1,0 +1,298 @@
+"""The core as its edges see it: what connectors and operators may ask of it, and how one is opened.
+
+`open_core` nests lifetimes, journal around engine around lanes, so they end in that order reversed, the same every
+time, and what failed comes out of the `async with`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import anyio
+
+from settlement_core.abc import ConnectEngine, Connector, Observer, Store
+from settlement_core.core.config import CoreConfig
+from settlement_core.core.context import Context
+from settlement_core.core.effects import Failed, perform
+from settlement_core.core.engines import open_engine
+from settlement_core.core.journal import Handle, JournalStatistics, open_journal
+from settlement_core.core.lane import LaneStatus
+from settlement_core.core.services import Services
+from settlement_core.core.supervisor import Supervisor
+from settlement_core.values.amounts import check_amount
+from settlement_core.values.commands import (
+    Assign,
+    CloseAccount,
+    Command,
+    Enqueue,
+    OpenAccount,
+    Overview,
+    Release,
+    Resolve,
+)
+from settlement_core.values.errors import (
+    InvalidAmount,
+    MessageNotHandled,
+    MessageRejected,
+    ShuttingDown,
+    StoreUnavailable,
+    UnknownAccount,
+)
+from settlement_core.values.events import CoreStarted, EngineMisbehaved, Event, MessageFailed, SettlementRequested
+from settlement_core.values.identifiers import check_account_id, check_key
+from settlement_core.values.json_text import decode_json, encode_json
+from settlement_core.values.records import AccountState, Direction
+
+__all__ = ["Core", "CoreStatistics", "open_core"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreStatistics:
+    """A snapshot of a running core."""
+
+    engine: str
+    verifiable: bool
+    recovered: bool
+    stopping: bool
+    active_lanes: int
+    halted: dict[str, str]
+    journal: JournalStatistics
+
+
+class Core:
+    """A running core; `open_core` gives one."""
+
+    def __init__(self, context: Context, supervisor: Supervisor) -> None:
+        self._context = context
+        self._supervisor = supervisor
+        self._refusing = False
+
+    def __repr__(self) -> str:
+        state = "stopping" if self._refusing else "running"
+        return f"<Core of {self._context.engine.name} {state}, {self._supervisor.active()} active lanes>"
+
+    # what connectors ask (RFC 38, "Settlement Engine HTTP API")
+
+    async def create_account(self, account_id: str | None = None) -> str:
+        """Open the account, or one with a fresh id; return its id once that is durable.
+
+        An open account stays as it is, only a set-up that waits is tried again now; a deleted one revives.
+        """
+        account_id = str(uuid.uuid4()) if account_id is None else check_account_id(account_id)
+        set_up = self._context.engine.setup_account is not None
+        await self._request(OpenAccount(account_id=account_id, at=self._context.now(), set_up=set_up))
+        self._supervisor.nudge(account_id, [Direction.OUTGOING])
+        return account_id
+
+    async def delete_account(self, account_id: str) -> None:
+        """Take no more requests for the account. What it still owes, or was paid, keeps draining."""
+        tear_down = self._context.engine.close_account is not None
+        command = CloseAccount(account_id=check_account_id(account_id), at=self._context.now(), tear_down=tear_down)
+        await self._request(command)
+        self._supervisor.nudge(account_id, [Direction.OUTGOING])
+
+    async def request_settlement(self, account_id: str, amount: Decimal, idempotency_key: str) -> Decimal:
+        """Have `amount` standard units settled, once per key; return the amount first given for the key.
+
+        Returns once the request is durable, before any of it is paid. Raises `UnknownAccount`,
+        `IdempotencyConflict`, `InvalidAmount`, `InvalidIdentifier`; and `StoreUnavailable` or `ShuttingDown`
+        when the same request may be repeated under the same key.
+        """
+        command = Enqueue(
+            account_id=check_account_id(account_id),
+            direction=Direction.OUTGOING,
+            entry_id=check_key(idempotency_key, "Idempotency-Key"),
+            amount=check_amount(amount, "amount to settle"),
+            at=self._context.now(),
+        )
+        if command.amount == 0:
+            raise InvalidAmount("amount to settle", "it is zero")
+        try:
+            handle = self._offer(command)
+            entered = await self._answer(handle)
+        except UnknownAccount:
+            if not self._context.config.create_unknown_accounts:
+                raise
+            await self.create_account(account_id)
+            handle = self._offer(command)
+            entered = await self._answer(handle)
+        if not entered.replay:
+            self._supervisor.ring(account_id, Direction.OUTGOING, handle.number)
+            self._context.observe(
+                SettlementRequested(account_id=account_id, key=idempotency_key, amount=command.amount)
+            )
+        return entered.amount
+
+    async def handle_message(self, account_id: str, message: bytes) -> bytes:
+        """Have the engine answer a message of the peer's engine; JSON bytes both ways.
+
+        Raises `UnknownAccount`, `MessageRejected` where the engine cannot take it, `MessageNotHandled` where the
+        engine failed or took longer than connectors wait.
+        """
+        await self._check_open(check_account_id(account_id))
+        handle = self._context.engine.handle_message
+        if handle is None:
+            raise MessageRejected(f"{self._context.engine.name} handles no messages")
+        try:
+            content = decode_json(message)
+        except ValueError as problem:
+            raise MessageRejected(f"cannot take this message: {problem}") from None
+        deadline_s = self._context.config.message_deadline_s
+        answer: Any = Failed(TimeoutError(f"no answer within {deadline_s:g} s"))
+        with anyio.move_on_after(deadline_s):
+            answer = await perform(
+                lambda: handle(account_id, content),
+                misbehaved=lambda reason: self._context.observe(
+                    EngineMisbehaved(account_id=account_id, doing="handle_message", reason=reason)
+                ),
+            )
+        if isinstance(answer, Failed):
+            raise self._message_failed(account_id, answer.reason)
+        try:
+            return encode_json(answer).encode()
+        except ValueError as problem:
+            raise self._message_failed(account_id, f"its answer is unusable: {problem}") from None
+
+    # what embedders and operators ask
+
+    async def ask(self, command: Command[T]) -> T:
+        """Have the store carry out any command, or answer any query, within the request deadline."""
+        return await self._request(command)
+
+    async def decide(self, command: Resolve | Release | Assign) -> None:
+        """Carry out what a person decided about money set aside, and have its account go on with it."""
+        await self._request(command)
+        self._supervisor.nudge(command.account_id)
+
+    def try_settlement(self, account_id: str) -> None:
+        """Have the account try again now, whatever it waits for."""
+        self._supervisor.nudge(account_id)
+
+    def statistics(self) -> CoreStatistics:
+        """Return a snapshot."""
+        halted = self._supervisor.halted()
+        return CoreStatistics(
+            engine=self._context.engine.name,
+            verifiable=self._context.engine.verifiable is not None,
+            recovered=self._supervisor.recovered,
+            stopping=self._refusing,
+            active_lanes=self._supervisor.active(),
+            halted={f"{account_id} {direction}": reason for (account_id, direction), reason in halted.items()},
+            journal=self._context.journal.statistics(),
+        )
+
+    def lanes(self) -> list[LaneStatus]:
+        """Return a snapshot of every direction of an account that is at work."""
+        return self._supervisor.lanes()
+
+    @property
+    def config(self) -> CoreConfig:
+        """The settings this core runs with."""
+        return self._context.config
+
+    def refuse_new_work(self) -> None:
+        """Answer every further request with `ShuttingDown`; what was accepted goes on."""
+        self._refusing = True
+
+    # the way in
+
+    async def _check_open(self, account_id: str) -> None:
+        found = await self._request(Overview(account_id=account_id))
+        if found and found[0].state is AccountState.OPEN:
+            return
+        if not self._context.config.create_unknown_accounts:
+            raise UnknownAccount(account_id)
+        await self.create_account(account_id)
+
+    async def _request(self, command: Command[T]) -> T:
+        return await self._answer(self._offer(command))
+
+    def _offer(self, command: Command[T]) -> Handle[T]:
+        if self._refusing:
+            raise ShuttingDown
+        return self._context.journal.offer(command)
+
+    async def _answer(self, handle: Handle[T]) -> T:
+        deadline_s = self._context.config.request_deadline_s
+        with anyio.move_on_after(deadline_s):
+            return await handle.wait()
+        raise StoreUnavailable(
+            f"the store did not answer within {deadline_s:g} s; whether the request was recorded is not known yet, "
+            "repeating it with the same key is safe"
+        )
+
+    def _message_failed(self, account_id: str, reason: str) -> MessageNotHandled:
+        self._context.observe(MessageFailed(account_id=account_id, reason=reason))
+        return MessageNotHandled(account_id, reason)
+
+
+class _Silence:
+    """Observes nothing."""
+
+    def observe(self, event: Event) -> None:
+        """Let it pass."""
+
+
+@asynccontextmanager
+async def open_core(
+    connect_engine: ConnectEngine,
+    *,
+    store: Store,
+    connector: Connector,
+    config: CoreConfig | None = None,
+    observer: Observer | None = None,
+    now: Callable[[], float] = time.time,
+    chance: Callable[[], float] = random.random,
+) -> AsyncIterator[Core]:
+    """Run a core for the block, on trio or asyncio; the caller keeps and closes the store and the connector.
+
+    Leaving the block refuses new work, lets effects in flight end for `config.shutdown_s` seconds, cuts the rest
+    (it is looked at, at the next start), closes the engine and drains the journal. If the engine or the store
+    fails for good the block is cancelled, and the real exceptions are raised, in a group.
+
+    Args:
+        connect_engine: makes the engine from its `AccountServices`.
+        store: where everything durable lives, for this core alone.
+        connector: the accounting system to credit and to send messages through.
+        config: settings; the defaults suit most.
+        observer: is told of events.
+        now: the wall clock for durable times, seconds since 1970.
+        chance: random numbers in [0, 1) for jitter.
+    """
+    config = config or CoreConfig()
+    observer = observer or _Silence()
+    supervisor = Supervisor()
+    async with open_journal(store, observer=observer, drain_s=config.drain_s) as journal:
+        services = Services(
+            journal=journal,
+            connector=connector,
+            observer=observer,
+            now=now,
+            ring=supervisor.ring,
+            nudge=supervisor.nudge,
+        )
+        async with open_engine(connect_engine, services) as engine, anyio.create_task_group() as tasks:
+            context = Context(
+                config=config,
+                journal=journal,
+                engine=engine,
+                connector=connector,
+                observer=observer,
+                now=now,
+                chance=chance,
+            )
+            supervisor.start(tasks, context)
+            observer.observe(CoreStarted(engine=engine.name, verifiable=engine.verifiable is not None))
+            core = Core(context, supervisor)
+            yield core
+            core.refuse_new_work()
+            await supervisor.stop(config.shutdown_s)

@@ -1,0 +1,68 @@
+"""Calling foreign code: whatever it does becomes a value or a clean cancellation, never a half-raised group."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+
+__all__ = ["Failed", "describe", "perform"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Foreign code raised; what it had done by then is unknown, unless `error` says so."""
+
+    error: BaseException
+
+    @property
+    def reason(self) -> str:
+        """Return what happened in one line."""
+        return describe(self.error)
+
+
+async def perform(call: Callable[[], Awaitable[T]], *, misbehaved: Callable[[str], None]) -> T | Failed:
+    """Await `call`; return its value, or `Failed` if it raised.
+
+    Our own cancellation goes through as such. Errors raised beside it are told to `misbehaved` first, since
+    nobody above could do anything with a group of both. On asyncio, code may also raise a cancellation that
+    nobody asked for; that is a failure like any other.
+    """
+    cancelled = anyio.get_cancelled_exc_class()
+    try:
+        return await call()
+    except Exception as error:  # noqa: BLE001 - foreign code may raise anything; it is returned, not swallowed
+        return Failed(error)
+    except cancelled as error:
+        if anyio.get_current_task().has_pending_cancellation():
+            raise
+        return Failed(error)
+    except BaseExceptionGroup as group:
+        errors, rest = group.split(Exception)
+        if errors is not None:
+            misbehaved(describe(errors))
+        assert rest is not None, "a group of Exceptions only is an Exception"
+        other = rest.split(cancelled)[1]
+        if other is not None:
+            raise other from None
+        if not anyio.get_current_task().has_pending_cancellation():
+            return Failed(group)
+        raise _first_leaf(rest) from None
+
+
+def describe(error: BaseException) -> str:
+    """Return an error, or a group of them, as one line that names the types."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(describe(part) for part in error.exceptions)
+    text = " ".join(str(error).split())[:500]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _first_leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

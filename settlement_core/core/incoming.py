@@ -1,0 +1,77 @@
+"""Incoming: the peer paid us over the ledger, and the connector is told until it has heard.
+
+A credit keeps its amount and its idempotency key for ever; only a person can have it offered under another.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import anyio
+
+from settlement_core.abc import Acknowledged, Refused, Unanswered
+from settlement_core.core.lane import Lane
+from settlement_core.values.backoff import Backoff
+from settlement_core.values.events import CreditAcknowledged, CreditHeld
+from settlement_core.values.records import Attempt, Direction
+
+__all__ = ["IncomingLane"]
+
+# Connectors count in 64-bit integers of their own scale.
+_LARGEST_INTEGER = 2**63 - 1
+
+
+class IncomingLane(Lane):
+    """Credits what the peer paid."""
+
+    __slots__ = ()
+    direction = Direction.INCOMING
+
+    @property
+    def backoff(self) -> Backoff:
+        """The delays between offers of the same credit."""
+        return self.context.config.credit_backoff
+
+    def scale_and_cap(self) -> tuple[int | None, Decimal | None]:
+        """Return the connector's scale, if it has one, and a cap that keeps its integers from overflowing."""
+        config = self.context.config
+        scale = config.connector_scale
+        if config.credit_cap is not None:
+            return scale, config.credit_cap
+        counted = scale if scale is not None else self.context.engine.asset_scale
+        return scale, None if counted is None else Decimal(_LARGEST_INTEGER).scaleb(-counted)
+
+    async def perform(self, attempt: Attempt, *, fresh: bool) -> None:
+        """Offer the credit to the connector until it takes it, or refuses it for good."""
+        del fresh  # a credit from before a restart is offered again like any other
+        started = anyio.current_time()
+        while not self.context.stopping:
+            self.doing = "crediting"
+            outcome = await self.context.connector.credit(self.account_id, attempt.amount, attempt.attempt_id)
+            match outcome:
+                case Acknowledged():
+                    await self.close(attempt, attempt.amount)
+                    self.succeeded()
+                    self.context.observe(
+                        CreditAcknowledged(
+                            account_id=self.account_id,
+                            attempt_id=attempt.attempt_id,
+                            amount=attempt.amount,
+                            took_s=anyio.current_time() - started,
+                        )
+                    )
+                    return
+                case Refused(reason):
+                    await self.park(attempt, reason)
+                    self.succeeded()
+                    self.context.observe(
+                        CreditHeld(
+                            account_id=self.account_id,
+                            attempt_id=attempt.attempt_id,
+                            amount=attempt.amount,
+                            reason=reason,
+                        )
+                    )
+                    return
+                case Unanswered(reason):
+                    await self.rest(self.failed(reason), reason)

@@ -1,0 +1,228 @@
+"""Group commit: one task applies every command submitted since the last batch, in one call of the store.
+
+A submitted command is carried out whatever becomes of who waits for it: `submit` does not wait, and a handle only
+waits for the answer. That is why nobody above needs a shield between an effect and its record.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from settlement_core.abc import Observer, Store
+from settlement_core.values.backoff import STORE_BACKOFF, Backoff
+from settlement_core.values.commands import Command, Result
+from settlement_core.values.errors import JournalEnded, StoreUnavailable
+from settlement_core.values.events import StoreFailed, StoreRecovered
+
+__all__ = ["Handle", "Journal", "JournalStatistics", "open_journal"]
+
+T = TypeVar("T")
+
+MAX_PENDING = 20_000
+"""Commands waiting at most: a few seconds of a slow disk; more would only hide that it is too slow."""
+
+MAX_BATCH = 512
+"""Commands applied at once: past a few hundred a bigger batch no longer saves, it only delays its first waiter."""
+
+
+class Handle(Generic[T]):
+    """The answer to come for one submitted command. Cancelling `wait` takes nothing back.
+
+    `number` counts submissions: of two commands the one with the lower number is applied first.
+    """
+
+    __slots__ = ("_event", "_result", "command", "done", "number")
+
+    def __init__(self, command: Command[T], number: int) -> None:
+        self.command = command
+        self.number = number
+        self.done = False
+        self._result: Result = None
+        self._event: anyio.Event | None = None
+
+    def settle(self, result: Result) -> None:
+        """Give the answer and wake who waits for it; the journal alone calls this."""
+        self._result = result
+        self.done = True
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self) -> T:
+        """Return the command's result once it is durable; raise the store's `LocalError` if it was refused."""
+        if not self.done:
+            if self._event is None:
+                self._event = anyio.Event()
+            await self._event.wait()
+        if isinstance(self._result, Exception):
+            raise self._result
+        return cast("T", self._result)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalStatistics:
+    """A snapshot of the journal. `failures` counts the store's failures in a row now."""
+
+    pending: int
+    batches: int
+    commands: int
+    failures: int
+
+
+class Journal:
+    """The one way to the store. Opened first, closed last, by `open_journal`."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        observer: Observer,
+        backoff: Backoff = STORE_BACKOFF,
+        chance: Callable[[], float] = random.random,
+        max_pending: int = MAX_PENDING,
+    ) -> None:
+        self._store = store
+        self._observer = observer
+        self._backoff = backoff
+        self._chance = chance
+        self._max_pending = max_pending
+        self._pending: deque[Handle[Any]] = deque()
+        self._wake = anyio.Event()
+        self._limiter = anyio.CapacityLimiter(1)
+        self._closing = False
+        self._ended = False
+        self._submitted = 0
+        self.lost = 0
+        self._failures = 0
+        self._batches = 0
+        self._commands = 0
+
+    def submit(self, command: Command[T]) -> Handle[T]:
+        """Take a command to be made durable with the next batch, and return its handle at once.
+
+        Never refused for lack of room, so that the record of what happened always goes in; an active account
+        has only a few of these under way.
+        """
+        self._submitted += 1
+        handle = Handle(command, self._submitted)
+        if self._ended:
+            handle.settle(JournalEnded(type(command).__name__))
+        else:
+            self._pending.append(handle)
+            self._wake.set()
+        return handle
+
+    def offer(self, command: Command[T]) -> Handle[T]:
+        """Take a command from outside, as `submit`, or raise `StoreUnavailable` if too many wait already."""
+        if len(self._pending) >= self._max_pending:
+            raise StoreUnavailable(
+                f"{len(self._pending)} commands already wait for the store; nothing was recorded, try again later"
+            )
+        return self.submit(command)
+
+    async def ask(self, command: Command[T]) -> T:
+        """Submit a command and wait for its answer."""
+        return await self.submit(command).wait()
+
+    def statistics(self) -> JournalStatistics:
+        """Return a snapshot."""
+        return JournalStatistics(
+            pending=len(self._pending), batches=self._batches, commands=self._commands, failures=self._failures
+        )
+
+    async def run(self) -> None:
+        """Apply batches until closed and drained; raises what broke the store for good."""
+        try:
+            while self._pending or not self._closing:
+                if self._pending:
+                    await self._apply_next()
+                else:
+                    self._wake = anyio.Event()
+                    await self._wake.wait()
+                    # let every task that is ready now add to the batch
+                    await anyio.lowlevel.checkpoint()
+        finally:
+            self._ended = True
+            self.lost = len(self._pending)
+            while self._pending:
+                handle = self._pending.popleft()
+                handle.settle(JournalEnded(type(handle.command).__name__))
+
+    def close(self) -> None:
+        """Have `run` end once everything submitted until then, and while draining, is durable."""
+        self._closing = True
+        self._wake.set()
+
+    async def _apply_next(self) -> None:
+        batch = [self._pending[i] for i in range(min(len(self._pending), MAX_BATCH))]
+        commands = [handle.command for handle in batch]
+        try:
+            if self._store.threaded:
+                results = await anyio.to_thread.run_sync(self._store.apply, commands, limiter=self._limiter)
+            else:
+                results = self._store.apply(commands)
+                await anyio.lowlevel.checkpoint()
+        except StoreUnavailable as problem:
+            await self._wait_for_store(problem)
+            return
+        assert len(results) == len(batch), "a store answers every command"
+        if self._failures:
+            self._observer.observe(StoreRecovered(failures=self._failures))
+            self._failures = 0
+        self._batches += 1
+        self._commands += len(batch)
+        for handle, result in zip(batch, results, strict=True):
+            self._pending.popleft()
+            handle.settle(result)
+
+    async def _wait_for_store(self, problem: StoreUnavailable) -> None:
+        """Keep the batch where it is and wait; commands are idempotent, so all of it is applied again."""
+        self._failures += 1
+        delay_s = self._backoff.delay_s(self._failures, self._chance())
+        self._observer.observe(StoreFailed(failures=self._failures, reason=str(problem), delay_s=delay_s))
+        await anyio.sleep(delay_s)
+
+
+@asynccontextmanager
+async def open_journal(
+    store: Store, *, observer: Observer, drain_s: float = 10.0, max_pending: int = MAX_PENDING
+) -> AsyncIterator[Journal]:
+    """Run a journal for the block; on leaving it, whatever the reason, drain it.
+
+    If the store does not take the rest within `drain_s` seconds, raise `StoreUnavailable` that says how much was
+    not recorded: those attempts are open in the store and are looked at, at the next start.
+    """
+    journal = Journal(store, observer=observer, max_pending=max_pending)
+    # the owner's cancellation must not cut off the record of what has already happened; the deadline below may
+    scope = anyio.CancelScope(shield=True)
+    ended = anyio.Event()
+
+    async def run() -> None:
+        try:
+            with scope:
+                await journal.run()
+        finally:
+            ended.set()
+        if scope.cancelled_caught:
+            raise StoreUnavailable(
+                f"the store took nothing for {drain_s:g} s while closing: {journal.lost} commands were not recorded; "
+                "what they concern is open in the store and is looked at, at the next start"
+            )
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, name="journal")
+        try:
+            yield journal
+        finally:
+            journal.close()
+            with anyio.move_on_after(drain_s, shield=True):
+                await ended.wait()
+            scope.cancel()

@@ -1,0 +1,235 @@
+"""One direction of one account: claim durably, perform the effect, close durably, again and again.
+
+A lane has a task only while there is something to do or to wait for. Whatever it knows can be rebuilt from the
+store, so it may be cut anywhere: between an effect's answer and the `submit` of its record there is no await.
+"""
+
+from __future__ import annotations
+
+import uuid
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, ClassVar
+
+import anyio
+
+from settlement_core.values.commands import Claim, Claimed, Close, Hold, NothingToClaim, StepDue
+from settlement_core.values.events import AttemptClaimed, AttemptWaiting
+from settlement_core.values.records import Attempt, Direction, Step
+
+if TYPE_CHECKING:
+    from settlement_core.core.context import Context
+    from settlement_core.values.backoff import Backoff
+
+__all__ = ["Lane", "LaneStatus"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneStatus:
+    """A snapshot of a lane at work."""
+
+    account_id: str
+    direction: Direction
+    doing: str
+    attempt_id: str
+    failures: int
+    last_error: str
+    next_try_in_s: float | None
+
+
+class Lane(ABC):
+    """A direction at work. `ring` and `nudge` wake it; the supervisor owns its task."""
+
+    __slots__ = (
+        "_claimed",
+        "_deaf",
+        "_failures",
+        "_nudged",
+        "_rung",
+        "_wake",
+        "account_id",
+        "attempt_id",
+        "context",
+        "doing",
+        "error",
+        "next_try",
+    )
+
+    direction: ClassVar[Direction]
+
+    def __init__(self, account_id: str, context: Context) -> None:
+        self.account_id = account_id
+        self.context = context
+        self.doing = "starting"
+        self.attempt_id = ""
+        self.error = ""
+        self.next_try: float | None = None
+        self._failures = 0
+        self._rung = False
+        self._nudged = False
+        self._deaf = False
+        self._claimed = 0
+        self._wake: anyio.Event | None = None
+
+    def __repr__(self) -> str:
+        state = self.status()
+        waiting = "" if state.next_try_in_s is None else f", next in {state.next_try_in_s:.1f} s"
+        return f"<{type(self).__name__} {self.account_id!r} {self.doing}, {self._failures} failures{waiting}>"
+
+    def ring(self, number: int) -> None:
+        """There is new money, recorded by the journal's command of this number: look at it, unless we have."""
+        if number > self._claimed:
+            self._rung = True
+            if self._wake is not None and not self._deaf:
+                self._wake.set()
+
+    def nudge(self) -> None:
+        """Try now, whatever we are waiting for."""
+        self._rung = self._nudged = True
+        if self._wake is not None:
+            self._wake.set()
+
+    def status(self) -> LaneStatus:
+        """Return a snapshot."""
+        left = None if self.next_try is None else max(0.0, self.next_try - anyio.current_time())
+        return LaneStatus(
+            account_id=self.account_id,
+            direction=self.direction,
+            doing=self.doing,
+            attempt_id=self.attempt_id,
+            failures=self._failures,
+            last_error=self.error,
+            next_try_in_s=left,
+        )
+
+    async def run(self) -> None:
+        """Work until there is nothing left to do, or the core stops."""
+        while not self.context.stopping:
+            self.doing = "claiming"
+            answer = await self._claim()
+            if isinstance(answer, Claimed):
+                await self._work_on(answer)
+            elif isinstance(answer, StepDue):
+                await self.take_step(answer.step)
+            elif not self._rung:
+                return
+
+    @abstractmethod
+    async def perform(self, attempt: Attempt, *, fresh: bool) -> None:
+        """Bring the claimed attempt forward; return when it is closed or parked, or when it should be claimed again."""
+
+    async def take_step(self, step: Step) -> None:
+        """Set the account up, or tear it down."""
+        raise AssertionError(step)
+
+    def scale_and_cap(self) -> tuple[int | None, Decimal | None]:
+        """Return the finest scale an attempt of this direction may have, and its largest amount."""
+        return None, None
+
+    @property
+    @abstractmethod
+    def backoff(self) -> Backoff:
+        """The delays between tries."""
+
+    # what the directions share
+
+    async def _claim(self) -> Claimed | NothingToClaim | StepDue:
+        scale, cap = self.scale_and_cap()
+        attempt_id = str(uuid.uuid4())  # secure randomness: it becomes an idempotency key (RFC 38)
+        claim = Claim(
+            account_id=self.account_id,
+            direction=self.direction,
+            attempt_id=attempt_id,
+            at=self.context.now(),
+            max_entries=self.context.config.max_entries,
+            scale=scale,
+            cap=cap,
+        )
+        self._rung = False
+        handle = self.context.journal.submit(claim)
+        self._claimed = handle.number  # what was recorded before this, the claim sees: its ring comes too late
+        try:
+            return await handle.wait()
+        except BaseException:
+            # cut before any effect: hand the money back, so that nobody has to wonder what became of it
+            self.context.journal.submit(self._closing(attempt_id, Decimal(0)))
+            raise
+
+    async def _work_on(self, answer: Claimed) -> None:
+        attempt = answer.attempt
+        self.attempt_id = attempt.attempt_id
+        self.context.observe(
+            AttemptClaimed(
+                account_id=self.account_id,
+                direction=self.direction,
+                attempt_id=attempt.attempt_id,
+                amount=attempt.amount,
+                fresh=answer.fresh,
+            )
+        )
+        try:
+            if self.context.stopping and answer.fresh:
+                await self.close(attempt, Decimal(0))
+            else:
+                await self.perform(attempt, fresh=answer.fresh)
+        finally:
+            self.attempt_id = ""
+
+    async def close(self, attempt: Attempt, settled: Decimal) -> None:
+        """Record how much of the attempt moved, and wait until that is durable."""
+        handle = self.context.journal.submit(self._closing(attempt.attempt_id, settled))
+        self.doing = "recording"
+        await handle.wait()
+
+    async def park(self, attempt: Attempt, reason: str) -> None:
+        """Record that a person has to decide about the attempt, and wait until that is durable."""
+        command = Hold(account_id=self.account_id, attempt_id=attempt.attempt_id, reason=reason)
+        handle = self.context.journal.submit(command)
+        self.doing = "recording"
+        await handle.wait()
+
+    def _closing(self, attempt_id: str, settled: Decimal) -> Close:
+        return Close(account_id=self.account_id, attempt_id=attempt_id, settled=settled, at=self.context.now())
+
+    def succeeded(self) -> None:
+        """Forget earlier failures."""
+        self._failures = 0
+        self.error = ""
+
+    def failed(self, reason: str) -> float:
+        """Count a failure and return how long to wait, in seconds."""
+        self._failures += 1
+        self.error = reason
+        return self.backoff.delay_s(self._failures, self.context.chance())
+
+    async def rest(self, delay_s: float, reason: str, *, deaf: bool = True) -> None:
+        """Tell why, and wait before the next try."""
+        self.context.observe(
+            AttemptWaiting(
+                account_id=self.account_id,
+                direction=self.direction,
+                attempt_id=self.attempt_id,
+                reason=reason,
+                failures=self._failures,
+                delay_s=delay_s,
+            )
+        )
+        await self.wait(delay_s, doing="backing off", deaf=deaf)
+
+    async def wait(self, delay_s: float, *, doing: str, deaf: bool = True) -> None:
+        """Wait until `delay_s` has passed, a nudge comes or the core stops; unless `deaf`, a ring also ends it.
+
+        While an attempt is open we are deaf: new money is no reason to hurry an old payment.
+        """
+        self.doing = doing
+        called = self._nudged or (self._rung and not deaf)
+        if not called and not self.context.stopping:
+            self._deaf = deaf
+            self._wake = anyio.Event()
+            self.next_try = anyio.current_time() + delay_s
+            self.context.at_rest(self)
+            with anyio.move_on_after(delay_s):
+                await self._wake.wait()
+            self._wake = self.next_try = None
+        self._nudged = False

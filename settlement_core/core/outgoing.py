@@ -1,0 +1,237 @@
+"""Outgoing: the connector asked us to settle, and the engine pays over its ledger.
+
+A minimal engine is asked once per attempt; whatever is not a plain answer leaves the attempt in doubt. A verifiable
+engine's payment is durable before it is first submitted, and only the ledger's final word ends it.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+import anyio
+
+from settlement_core.abc import Pending, Rejected, Settled, SettlementEngine, VerifiableEngine
+from settlement_core.core.effects import Failed, perform
+from settlement_core.core.lane import Lane
+from settlement_core.values.amounts import ZERO, check_amount
+from settlement_core.values.backoff import HOUR_S, Backoff
+from settlement_core.values.commands import FinishStep, Note
+from settlement_core.values.errors import EngineError, InvalidAmount, SettlementFailed
+from settlement_core.values.events import (
+    AccountReady,
+    EngineMisbehaved,
+    PaymentNoted,
+    PaymentRejected,
+    SettlementInDoubt,
+    SettlementRecorded,
+    StepFailed,
+)
+from settlement_core.values.json_text import decode_json, encode_json
+from settlement_core.values.records import Attempt, Direction, Payment, Step
+
+__all__ = ["OutgoingLane"]
+
+# An engine that says "ask again at once" must not spin.
+_SHORTEST_PENDING_S = 0.01
+
+
+class OutgoingLane(Lane):
+    """Settles what we owe the peer, and sets the account up first."""
+
+    __slots__ = ("_began",)
+    direction = Direction.OUTGOING
+
+    @property
+    def backoff(self) -> Backoff:
+        """The delays between tries to pay."""
+        return self.context.config.settle_backoff
+
+    def scale_and_cap(self) -> tuple[int | None, Decimal | None]:
+        """Return the ledger's scale: what is finer stays queued until it adds up."""
+        return self.context.engine.asset_scale, None
+
+    async def perform(self, attempt: Attempt, *, fresh: bool) -> None:
+        """Pay the attempt by whichever contract the engine fulfils."""
+        self._began = anyio.current_time()
+        engine = self.context.engine
+        if engine.verifiable is not None:
+            await self._pay_verifiably(engine.verifiable, attempt)
+        elif fresh:
+            assert engine.minimal is not None
+            await self._settle(engine.minimal, attempt)
+        else:
+            await self._doubt(attempt, "it was under way when an earlier run ended, and this engine cannot look it up")
+
+    # the minimal contract
+
+    async def _settle(self, engine: SettlementEngine, attempt: Attempt) -> None:
+        self.doing = "settling"
+        answer = await perform(lambda: engine.settle(self.account_id, attempt.amount), misbehaved=self._misbehaved)
+        if isinstance(answer, Failed):
+            if isinstance(answer.error, SettlementFailed):
+                await self._record(attempt, ZERO, shortfall=f"nothing was settled: {answer.error}")
+            else:
+                await self._doubt(attempt, f"settle did not answer but raised {answer.reason}")
+            return
+        settled = self._within(answer, attempt, limit=attempt.amount, did="settled")
+        await self._record(attempt, settled, shortfall=_shortfall(settled, of=attempt.amount))
+
+    async def _doubt(self, attempt: Attempt, reason: str) -> None:
+        await self.park(attempt, reason)
+        self.context.observe(
+            SettlementInDoubt(
+                account_id=self.account_id, attempt_id=attempt.attempt_id, amount=attempt.amount, reason=reason
+            )
+        )
+
+    # the verifiable contract
+
+    async def _pay_verifiably(self, engine: VerifiableEngine, attempt: Attempt) -> None:
+        payment = attempt.payment
+        if payment is None:
+            payment = await self._prepare(engine, attempt)
+            if payment is None or self.context.stopping:
+                return
+            note = Note(account_id=self.account_id, attempt_id=attempt.attempt_id, payment=payment)
+            await self.context.journal.ask(note)  # durable before anything can move
+            self.context.observe(
+                PaymentNoted(account_id=self.account_id, attempt_id=attempt.attempt_id, amount=payment.amount)
+            )
+            await self._submit(engine, payment)
+        await self._await_verdict(engine, attempt, payment)
+
+    async def _prepare(self, engine: VerifiableEngine, attempt: Attempt) -> Payment | None:
+        """Return the payment to note, or None once the attempt has been dealt with otherwise for now."""
+        self.doing = "preparing"
+        answer = await perform(
+            lambda: engine.prepare(self.account_id, attempt.amount, attempt.attempt_id), misbehaved=self._misbehaved
+        )
+        if answer is None:
+            await self._record(attempt, ZERO, shortfall="the engine finds it not worth paying yet")
+            return None
+        if isinstance(answer, Failed):
+            if isinstance(answer.error, SettlementFailed):
+                await self._record(attempt, ZERO, shortfall=f"nothing was prepared: {answer.error}")
+            else:
+                reason = f"prepare raised {answer.reason}"
+                await self.rest(self.failed(reason), reason)
+            return None
+        if not isinstance(answer, Payment):
+            raise self._broken(attempt, f"prepare returned {type(answer).__name__}, not a Payment")
+        amount = self._within(answer.amount, attempt, limit=attempt.amount, did="prepared a payment of")
+        if amount == 0:
+            raise self._broken(attempt, "prepare returned a payment of nothing")
+        try:
+            reference = decode_json(encode_json(answer.reference))
+        except ValueError as problem:
+            raise self._broken(attempt, f"prepare returned a reference we cannot keep: {problem}") from None
+        return Payment(amount, reference)
+
+    async def _submit(self, engine: VerifiableEngine, payment: Payment) -> None:
+        """Hand the payment over. What that raises tells nothing for certain: the verdict does."""
+        self.doing = "submitting"
+        answer = await perform(lambda: engine.submit(payment), misbehaved=self._misbehaved)
+        if isinstance(answer, Failed):
+            self.error = f"submit raised {answer.reason}"
+
+    async def _await_verdict(self, engine: VerifiableEngine, attempt: Attempt, payment: Payment) -> None:
+        while not self.context.stopping:
+            self.doing = "verifying"
+            verdict = await perform(lambda: engine.verify(payment), misbehaved=self._misbehaved)
+            match verdict:
+                case Settled(amount):
+                    settled = self._within(amount, attempt, limit=payment.amount, did="verified as settled")
+                    # what was not part of the payment can be paid at once: only a payment cut short must wait
+                    await self._record(attempt, settled, shortfall=_shortfall(settled, of=payment.amount))
+                    return
+                case Rejected(reason):
+                    self.context.observe(
+                        PaymentRejected(
+                            account_id=self.account_id,
+                            attempt_id=attempt.attempt_id,
+                            amount=payment.amount,
+                            reason=reason,
+                        )
+                    )
+                    await self._record(attempt, ZERO, shortfall=f"the payment was rejected: {reason}")
+                    return
+                case Pending(retry_after_s, resubmit):
+                    if resubmit:
+                        await self._submit(engine, payment)
+                    await self.wait(self._pending_s(retry_after_s, attempt), doing="pending")
+                case Failed():
+                    reason = f"verify raised {verdict.reason}"
+                    await self.rest(self.failed(reason), reason)
+                case _:
+                    raise self._broken(attempt, f"verify returned {type(verdict).__name__}, not a verdict")
+
+    # what both share
+
+    async def _record(self, attempt: Attempt, settled: Decimal, *, shortfall: str | None = None) -> None:
+        """Close the attempt; if it fell short, wait until the rest is worth another try."""
+        await self.close(attempt, settled)
+        self.context.observe(
+            SettlementRecorded(
+                account_id=self.account_id,
+                attempt_id=attempt.attempt_id,
+                attempted=attempt.amount,
+                amount=settled,
+                took_s=anyio.current_time() - self._began,
+            )
+        )
+        if settled > 0:
+            self.succeeded()
+        if shortfall is not None:
+            await self.rest(self.failed(shortfall), shortfall, deaf=False)
+
+    def _within(self, amount: object, attempt: Attempt, *, limit: Decimal, did: str) -> Decimal:
+        try:
+            checked = check_amount(amount, "amount from the engine")
+        except InvalidAmount as problem:
+            raise self._broken(attempt, f"{did} {amount!r:.100}: {problem.problem}") from None
+        if checked > limit:
+            raise self._broken(attempt, f"{did} {checked:f}, more than the {limit:f} it may")
+        return checked
+
+    def _pending_s(self, retry_after_s: object, attempt: Attempt) -> float:
+        if not isinstance(retry_after_s, int | float) or not math.isfinite(retry_after_s) or retry_after_s < 0:
+            raise self._broken(attempt, f"verify asked to be called again after {retry_after_s!r} seconds")
+        return min(max(retry_after_s, _SHORTEST_PENDING_S), HOUR_S)
+
+    def _broken(self, attempt: Attempt, found: str) -> EngineError:
+        return EngineError(
+            f"the engine broke its contract for attempt {attempt.attempt_id!r} of {attempt.amount:f}: {found}; "
+            f"nothing was recorded, account {self.account_id!r} halts with the attempt open"
+        )
+
+    def _misbehaved(self, reason: str) -> None:
+        self.context.observe(EngineMisbehaved(account_id=self.account_id, doing=self.doing, reason=reason))
+
+    # the account itself
+
+    async def take_step(self, step: Step) -> None:
+        """Have the engine set the account up, or tear it down; settlement waits for it."""
+        engine = self.context.engine
+        call = engine.setup_account if step is Step.SET_UP else engine.close_account
+        if call is not None:
+            self.doing = step.value
+            answer = await perform(lambda: call(self.account_id), misbehaved=self._misbehaved)
+            if isinstance(answer, Failed):
+                await self._rest_before(step, answer.reason)
+                return
+        await self.context.journal.ask(FinishStep(account_id=self.account_id, step=step))
+        self.succeeded()
+        self.context.observe(AccountReady(account_id=self.account_id, step=step))
+
+    async def _rest_before(self, step: Step, reason: str) -> None:
+        delay_s = self.failed(f"{step} failed: {reason}")
+        self.context.observe(
+            StepFailed(account_id=self.account_id, step=step, reason=reason, failures=self._failures, delay_s=delay_s)
+        )
+        # a new request does not make the peer answer sooner, but being asked for the set-up again may
+        await self.wait(delay_s, doing=f"backing off before {step}")
+
+
+def _shortfall(settled: Decimal, *, of: Decimal) -> str | None:
+    return f"only {settled:f} of {of:f} was settled" if settled < of else None

@@ -1,0 +1,104 @@
+"""The store that forgets: the reference interpreter itself, for tests, demonstrations and dry runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from settlement_core.stores._json import freeze, thaw
+from settlement_core.values import commands as c
+from settlement_core.values.errors import LocalError
+from settlement_core.values.records import Attempt, Payment, SuspenseItem
+from settlement_core.values.reference import Books
+
+__all__ = ["MemoryStore", "create_memory_store"]
+
+T = TypeVar("T")
+
+
+class MemoryStore:
+    """Everything in this process, and gone with it. JSON values are copied on their way in and out."""
+
+    threaded = False
+
+    def __init__(self) -> None:
+        self._books = Books()
+
+    def __repr__(self) -> str:
+        return "<MemoryStore>"
+
+    def apply(self, commands: Sequence[c.Command[Any]]) -> list[c.Result]:
+        """Apply a batch in order; see `settlement_core.abc.Store`."""
+        return [self._answer(command) for command in commands]
+
+    def close(self) -> None:
+        """Do nothing: what is only in memory needs no giving back."""
+
+    def _answer(self, command: c.Command[Any]) -> c.Result:
+        kind = type(command)
+        try:
+            kept = _WAYS_IN.get(kind, _unchanged)(command)
+        except LocalError as refusal:
+            return refusal.with_traceback(None)
+        result = self._books.apply([kept])[0]
+        return _WAYS_OUT.get(kind, _unchanged)(result)
+
+
+def create_memory_store() -> MemoryStore:
+    """Return an empty store."""
+    return MemoryStore()
+
+
+def _unchanged(value: T) -> T:
+    return value
+
+
+def _copy(value: object, what: str = "the value") -> Any:
+    return thaw(freeze(value, what))
+
+
+def _take_note(command: c.Note) -> c.Note:
+    reference = _copy(command.payment.reference, f"the payment of attempt {command.attempt_id!r}")
+    return replace(command, payment=Payment(command.payment.amount, reference))
+
+
+def _take_suspend(command: c.Suspend) -> c.Suspend:
+    what = f"the details of unattributed settlement {command.settlement_id!r}"
+    return replace(command, details=_copy(command.details, what))
+
+
+def _take_put(command: c.Put) -> c.Put:
+    return replace(command, value=_copy(command.value, f"the engine's value {command.key!r}"))
+
+
+def _give_claim(result: c.Result) -> c.Result:
+    return replace(result, attempt=_give_attempt(result.attempt)) if isinstance(result, c.Claimed) else result
+
+
+def _give_attempts(attempts: list[Attempt]) -> list[Attempt]:
+    return [_give_attempt(attempt) for attempt in attempts]
+
+
+def _give_attempt(attempt: Attempt) -> Attempt:
+    if attempt.payment is None:
+        return attempt
+    return replace(attempt, payment=Payment(attempt.payment.amount, _copy(attempt.payment.reference)))
+
+
+def _give_suspense(items: list[SuspenseItem]) -> list[SuspenseItem]:
+    return [replace(item, details=_copy(item.details)) for item in items]
+
+
+_WAYS_IN: dict[type, Callable[[Any], Any]] = {
+    c.Note: _take_note,
+    c.Suspend: _take_suspend,
+    c.Put: _take_put,
+}
+
+_WAYS_OUT: dict[type, Callable[[Any], c.Result]] = {
+    c.Claim: _give_claim,
+    c.Get: _copy,
+    c.History: _give_attempts,
+    c.Suspense: _give_suspense,
+}

@@ -1,0 +1,234 @@
+"""Crediting: what the peer paid reaches the connector exactly once, under one key for ever."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import anyio
+import pytest
+
+from settlement_core.abc import Refused, Unanswered
+from settlement_core.core.config import CoreConfig
+from settlement_core.values.backoff import Backoff
+from settlement_core.values.commands import Assign, Release, Resolve, Suspense
+from settlement_core.values.errors import IdempotencyConflict, InvalidAmount, InvalidIdentifier, UnknownAccount
+from settlement_core.values.events import CreditHeld, MoneyUnattributed
+from settlement_core.values.records import AttemptState
+from tests.core.worlds import D, FakeConnector, MinimalEngine, World, until
+
+pytestmark = pytest.mark.anyio
+
+
+def make_world(*answers: Unanswered | Refused, **config: object) -> World:
+    """Return a world whose connector answers as scripted."""
+    return World(
+        MinimalEngine(),
+        connector=FakeConnector(list(answers)),
+        config=CoreConfig(**config),  # type: ignore[arg-type]
+    )
+
+
+async def test_a_settlement_is_credited_once_however_often_the_engine_reports_it() -> None:
+    """The same settlement id is one credit, also after a restart; another amount for it is refused."""
+    world = make_world()
+    for _ in range(2):
+        async with world.core() as core:
+            await core.create_account("alice")
+            for _ in range(3):
+                await world.services[-1].credit_settlement("alice", D("0.5"), "tx1:0")
+            with pytest.raises(IdempotencyConflict):
+                await world.services[-1].credit_settlement("alice", D("0.6"), "tx1:0")
+            await until(lambda: world.account().incoming.settled == D("0.5"))
+    assert world.connector.total() == D("0.5")
+    assert len(world.connector.offers) == 1
+
+
+async def test_without_an_id_every_call_is_a_credit_of_its_own() -> None:
+    """Two reports, two amounts."""
+    world = make_world()
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D(1))
+        await world.services[0].credit_settlement("alice", D(1))
+        await until(lambda: world.account().incoming.settled == 2)
+    assert world.connector.total() == 2
+
+
+async def test_an_unanswered_credit_is_repeated_with_the_same_key_and_amount() -> None:
+    """Lost answers never credit twice, though more money arrives meanwhile; tries come at exact times."""
+    world = make_world(*[Unanswered("no answer")] * 4)
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D(3), "a")
+        await anyio.sleep(0.1)
+        await world.services[0].credit_settlement("alice", D(4), "b")
+        await until(lambda: world.account().incoming.settled == 7)
+    offers = world.connector.offers
+    assert [round(b - a, 6) for (a, *_), (b, *_) in pairwise(offers[:5])] == [0.5, 1, 2, 4]
+    assert len({key for _, _, key, _ in offers[:5]}) == 1
+    assert [amount for *_, amount in offers] == [D(3)] * 5 + [D(4)]
+    assert world.connector.total() == 7
+
+
+async def test_a_connector_that_is_away_for_a_week_is_asked_at_least_every_hour() -> None:
+    """For ever, and never more than one hour apart (RFC 38, "Retry behavior")."""
+    world = make_world(*[Unanswered("connection refused")] * 175)
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D(3), "a")
+        with anyio.fail_after(14 * 24 * 3600):
+            while world.account().incoming.settled != 3:
+                await anyio.sleep(60)
+    gaps = [b - a for (a, *_), (b, *_) in pairwise(world.connector.offers)]
+    assert max(gaps) <= 3600
+    assert len({key for _, _, key, _ in world.connector.offers}) == 1
+
+
+async def test_a_refused_credit_is_held_and_the_account_goes_on() -> None:
+    """A person sees it with the connector's reason; it is never offered again by itself."""
+    world = make_world(Refused("409 key is tied to other input"))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D(3), "a")
+        await until(lambda: world.account().incoming.parked == 3)
+        await world.services[0].credit_settlement("alice", D(4), "b")
+        await until(lambda: world.account().incoming.settled == 4)
+        await anyio.sleep(1_000_000)
+    assert world.connector.total() == 4
+    assert world.ears.of(CreditHeld)[0].reason == "409 key is tied to other input"
+
+
+async def test_a_released_credit_is_offered_again_under_the_same_key() -> None:
+    """Also if it is the only thing to do, and also across a restart."""
+    world = make_world(Refused("404 no such account"))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D(3), "a")
+        await until(lambda: world.account().incoming.parked == 3)
+        (held,) = world.attempts()
+        await core.decide(Release(account_id="alice", attempt_id=held.attempt_id, reason="opened there", by="eve"))
+        await until(lambda: world.account().incoming.settled == 3)
+    assert [key for _, _, key, _ in world.connector.offers] == [held.attempt_id] * 2
+    assert world.attempts()[0].resolved_by == "eve"
+
+
+@pytest.mark.parametrize(("settled", "credited"), [(3, 0), (0, 3), (1, 2)])
+async def test_a_person_may_say_what_became_of_a_held_credit(settled: int, credited: int) -> None:
+    """What they say was not credited is offered under a new key."""
+    world = make_world(Refused("409"))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D(3), "a")
+        await until(lambda: world.account().incoming.parked == 3)
+        (held,) = world.attempts()
+        await core.decide(
+            Resolve(
+                account_id="alice", attempt_id=held.attempt_id, settled=D(settled), reason="looked", by="eve", at=1.0
+            )
+        )
+        await until(lambda: world.account().incoming.settled == 3)
+    assert world.connector.total() == credited
+
+
+async def test_credits_wait_for_nothing_outgoing() -> None:
+    """A settlement that hangs does not keep the peer's money from being credited."""
+    world = World(MinimalEngine(takes_s=100_000.0))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(1), "a")
+        await until(lambda: bool(world.engine.calls))
+        await world.services[0].credit_settlement("alice", D(2), "b")
+        await until(lambda: world.account().incoming.settled == 2)
+        assert anyio.current_time() < 1
+        world.engine.takes_s = 0.0
+
+
+async def test_money_for_a_deleted_account_is_still_offered() -> None:
+    """It is real money; only an account that never existed is refused, with the remedy at hand."""
+    world = make_world()
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.delete_account("alice")
+        await world.services[0].credit_settlement("alice", D(2), "b")
+        await until(lambda: world.account().incoming.settled == 2)
+        with pytest.raises(UnknownAccount):
+            await world.services[0].credit_settlement("nobody", D(2), "b")
+
+
+async def test_unattributed_money_is_kept_until_a_person_assigns_it() -> None:
+    """It is reported once, survives restarts, blocks nothing, and is credited once when assigned."""
+    world = make_world()
+    for _ in range(2):
+        async with world.core():
+            await world.services[-1].report_unattributed("tx9:1", D(5), {"from": "stranger"})
+    async with world.core() as core:
+        await core.create_account("alice")
+        (item,) = await core.ask(Suspense())
+        assert (item.amount, item.details) == (D(5), {"from": "stranger"})
+        for _ in range(2):
+            await core.decide(Assign(settlement_id="tx9:1", account_id="alice", reason="called them", by="eve", at=1.0))
+        await until(lambda: world.account().incoming.settled == 5)
+        assert await core.ask(Suspense()) == []
+    assert world.connector.total() == 5
+    assert len(world.ears.of(MoneyUnattributed)) == 1
+
+
+async def test_credits_come_down_to_the_connectors_scale_and_keep_the_dust() -> None:
+    """A connector of scale 2 never sees a third digit; the dust is credited once it makes a cent."""
+    world = make_world(connector_scale=2)
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D("1.005"), "a")
+        await until(lambda: world.account().incoming.settled == 1)
+        await world.services[0].credit_settlement("alice", D("0.005"), "b")
+        await until(lambda: world.account().incoming.settled == D("1.01"))
+    assert [str(amount) for *_, amount in world.connector.offers] == ["1", "0.01"]
+
+
+async def test_a_large_credit_leaves_in_parts_below_the_cap() -> None:
+    """No amount on the wire exceeds what a 64-bit connector can count; the sum is the same."""
+    world = make_world(connector_scale=18)
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D(20), "a")
+        await until(lambda: world.account().incoming.settled == 20)
+    assert [amount for *_, amount in world.connector.offers][:2] == [D("9.223372036854775807")] * 2
+    assert world.connector.total() == 20
+
+
+@pytest.mark.parametrize("amount", [D(0), D(-1), D("NaN"), D("sNaN"), D("Infinity"), 1, 1.5, "1", None, D("1e-256")])
+async def test_an_impossible_credit_is_refused_and_changes_nothing(amount: object) -> None:
+    """The engine gets one clear sentence."""
+    world = make_world()
+    async with world.core() as core:
+        await core.create_account("alice")
+        with pytest.raises(InvalidAmount):
+            await world.services[0].credit_settlement("alice", amount, "a")  # type: ignore[arg-type]
+        with pytest.raises(InvalidIdentifier):
+            await world.services[0].credit_settlement("alice", D(1), "a\nb")
+    assert world.account().incoming.entered == 0
+
+
+async def test_delays_between_offers_are_the_configured_ones() -> None:
+    """A connector known to be slow can be given more time."""
+    world = make_world(Unanswered("503"), Unanswered("503"), credit_backoff=Backoff(first_s=60, max_s=60))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D(2), "b")
+        await until(lambda: world.account().incoming.settled == 2)
+    assert [round(b - a, 6) for (a, *_), (b, *_) in pairwise(world.connector.offers)] == [60, 60]
+
+
+async def test_a_credit_under_way_when_the_core_died_is_repeated_under_its_key() -> None:
+    """The connector sees the same key again, and credits it once."""
+    world = World(MinimalEngine(), connector=FakeConnector(takes_s=10))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D(2), "b")
+        await until(lambda: bool(world.connector.offers))
+        later = world.crashed()
+    async with later.core():
+        await until(lambda: later.account().incoming.settled == 2)
+    assert later.connector.total() == 2
+    assert len({key for _, _, key, _ in later.connector.offers}) == 1
+    assert later.attempts()[0].state is AttemptState.CLOSED

@@ -1,0 +1,276 @@
+"""Shutdown and failure: always in the same order, never losing what happened, never hiding why."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from settlement_core.abc import AccountServices, Unanswered
+from settlement_core.core.config import CoreConfig
+from settlement_core.core.core import open_core
+from settlement_core.values.errors import InvalidEngine, ShuttingDown, StoreBroken, StoreUnavailable
+from settlement_core.values.events import AccountHalted, CoreStopped, EngineMisbehaved, RecoveryFinished
+from tests.core.stores import FlakyStore, unavailable
+from tests.core.worlds import D, Ears, FakeConnector, MemoryLedger, MinimalEngine, VerifiableEngine, World, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_effects_in_flight_end_before_the_core_does() -> None:
+    """A settlement of 8 s is recorded, not cut, when the core is closed after 1 s."""
+    world = World(MinimalEngine(takes_s=8))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(1), "a")
+        await anyio.sleep(1)
+    assert anyio.current_time() == pytest.approx(8)
+    assert world.account().outgoing.settled == 1
+    assert world.ears.of(CoreStopped) == [CoreStopped(unfinished=0)]
+
+
+async def test_an_effect_beyond_the_deadline_is_cut_and_stays_open() -> None:
+    """After exactly 10 s it is cancelled; the next life finds it."""
+    world = World(MinimalEngine(takes_s=60))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(1), "a")
+        await anyio.sleep(1)
+    assert anyio.current_time() == pytest.approx(11)
+    assert world.account().outgoing.open == 1
+    assert world.ears.of(CoreStopped) == [CoreStopped(unfinished=1)]
+
+
+async def test_accounts_that_only_wait_do_not_delay_shutdown() -> None:
+    """Back-offs, pending payments and failing credits end at once."""
+    world = World(
+        VerifiableEngine(MemoryLedger(final_after_s=10_000.0)), connector=FakeConnector([Unanswered("503")] * 100)
+    )
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(1), "a")
+        await world.services[0].credit_settlement("alice", D(1), "b")
+        await anyio.sleep(100)
+        began = anyio.current_time()
+    assert anyio.current_time() == began
+    assert world.account().outgoing.open == 1
+    assert world.account().incoming.open == 1
+
+
+async def test_no_new_work_is_taken_once_shutdown_began() -> None:
+    """It is answered `ShuttingDown` and nothing is recorded."""
+    world = World(MinimalEngine())
+    async with world.core() as core:
+        await core.create_account("alice")
+        core.refuse_new_work()
+        with pytest.raises(ShuttingDown, match="nothing was recorded"):
+            await core.request_settlement("alice", D(1), "a")
+    assert world.account().outgoing.entered == 0
+
+
+async def test_money_claimed_but_not_yet_tried_is_handed_back_at_shutdown() -> None:
+    """A cancellation between the claim and the effect leaves nothing in doubt with a minimal engine."""
+    world = World(MinimalEngine(takes_s=5))
+    with anyio.CancelScope() as scope:
+        async with world.core() as core:
+            await core.create_account("alice")
+            await core.request_settlement("alice", D(1), "a")
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    assert world.engine.calls == []
+    assert world.account().outgoing.queued == 1
+
+
+async def test_the_engine_that_dies_takes_the_core_with_it_and_is_named() -> None:
+    """A background task of the engine fails: the block is cancelled and the real exception comes out."""
+
+    @asynccontextmanager
+    async def connect(services: AccountServices) -> AsyncIterator[MinimalEngine]:
+        async def listen() -> None:
+            await anyio.sleep(3)
+            raise ConnectionError("ledger went away")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            yield world.engine
+            tasks.cancel_scope.cancel()
+
+    world = World(MinimalEngine(takes_s=100))
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_core(connect, store=world.store, connector=world.connector, observer=world.ears) as core:
+            await core.create_account("alice")
+            await core.request_settlement("alice", D(1), "a")
+            await anyio.sleep_forever()
+    assert caught.group_contains(ConnectionError, match="ledger went away")
+    assert anyio.current_time() == pytest.approx(3)
+    assert world.account().outgoing.open == 1
+
+
+async def test_an_engine_that_cannot_connect_is_the_error() -> None:
+    """Nothing is left running."""
+
+    async def connect(services: AccountServices) -> MinimalEngine:
+        raise ConnectionError("no ledger")
+
+    world = World(MinimalEngine())
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_core(connect, store=world.store, connector=world.connector):
+            raise AssertionError("never gets here")
+    assert caught.group_contains(ConnectionError, match="no ledger")
+
+
+@pytest.mark.parametrize(
+    ("engine", "problem"),
+    [
+        (object(), "object is no settlement engine: it has neither settle nor prepare, submit and verify"),
+        (type("Half", (), {"prepare": print, "verify": print})(), "it has prepare, verify but not submit"),
+        (type("Odd", (), {"settle": print, "asset_scale": "9"})(), "its asset_scale is '9', not an integer"),
+    ],
+)
+async def test_an_object_that_is_no_engine_is_refused_with_a_sentence(engine: object, problem: str) -> None:
+    """At the start, not at the first settlement."""
+    world = World(engine)
+    with pytest.raises(ExceptionGroup) as caught:
+        async with world.core():
+            raise AssertionError("never gets here")
+    assert caught.group_contains(InvalidEngine, match=problem)
+
+
+async def test_an_engine_may_be_given_as_a_function_a_coroutine_or_a_context_manager() -> None:
+    """All three settle; a returned one is disconnected at the end, even when we are cancelled."""
+    ended: list[str] = []
+
+    class Leaving(MinimalEngine):
+        async def disconnect(self) -> None:
+            await anyio.sleep(1)
+            ended.append("disconnected")
+
+    def plain(services: AccountServices) -> Any:
+        return Leaving()
+
+    async def coroutine(services: AccountServices) -> Any:
+        return Leaving()
+
+    @asynccontextmanager
+    async def manager(services: AccountServices) -> AsyncIterator[Any]:
+        yield MinimalEngine()
+        ended.append("left")
+
+    for connect in (plain, coroutine, manager):
+        world = World(None)
+        async with open_core(connect, store=world.store, connector=world.connector) as core:
+            await core.create_account("alice")
+            await core.request_settlement("alice", D(1), "a")
+            await until(lambda world=world: world.account().outgoing.settled == 1)  # type: ignore[misc]
+    with anyio.CancelScope() as scope:
+        async with open_core(plain, store=world.store, connector=world.connector):
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert ended == ["disconnected", "disconnected", "left", "disconnected"]
+
+
+async def test_a_store_broken_for_good_ends_the_core_with_the_real_error() -> None:
+    """Requests that wait are told to come again, and the block fails with the cause."""
+    store = FlakyStore()
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_core(
+            World(MinimalEngine()).connect, store=store, connector=FakeConnector(), observer=Ears()
+        ) as core:
+            await core.create_account("alice")
+            store.failures = [StoreBroken("the disk image is malformed")]
+            await core.request_settlement("alice", D(1), "a")
+    assert caught.group_contains(StoreBroken, match="malformed")
+
+
+async def test_while_the_store_is_away_requests_give_up_and_accounts_wait() -> None:
+    """A request gives up after exactly 4 s and may be repeated; nothing is paid without a durable attempt."""
+    store, world = FlakyStore(), World(MinimalEngine())
+    async with open_core(world.connect, store=store, connector=FakeConnector(), chance=lambda: 0.0) as core:
+        await core.create_account("alice")
+        store.failures = unavailable(20)
+        began = anyio.current_time()
+        with pytest.raises(StoreUnavailable, match="did not answer within 4 s.*repeating it with the same key is safe"):
+            await core.request_settlement("alice", D(1), "a")
+        assert anyio.current_time() - began == pytest.approx(4)
+        assert world.engine.calls == []
+        await until(lambda: not store.failures)
+        await anyio.sleep(20)
+        await core.request_settlement("alice", D(1), "a")
+        await until(lambda: world.engine.paid == [1])
+    assert world.engine.paid == [1]
+
+
+async def test_an_engine_that_raises_while_cancelled_does_not_spoil_the_shutdown() -> None:
+    """Its error is told to observers; the cancellation ends where it should."""
+
+    class Careless(MinimalEngine):
+        async def settle(self, account_id: str, amount: Decimal) -> Decimal:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(anyio.sleep_forever)
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    raise RuntimeError("clean-up failed")
+            return amount
+
+    world = World(Careless(), config=CoreConfig(shutdown_s=1))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(1), "a")
+        await anyio.sleep(1)
+    assert world.account().outgoing.open + world.account().outgoing.parked == 1
+    told = [event.reason for event in world.ears.of(EngineMisbehaved)]
+    told += [attempt.reason for attempt in world.attempts()]
+    assert any("clean-up failed" in reason for reason in told)
+
+
+async def test_a_core_of_many_owing_accounts_serves_at_once_and_resumes_them_all() -> None:
+    """3,000 accounts owe at the start: a request is accepted before they are all looked at, then all are settled."""
+    world = World(MinimalEngine())
+    from settlement_core.values.commands import Enqueue, OpenAccount
+    from settlement_core.values.records import Direction
+
+    for number in range(3000):
+        name = f"account{number:05}"
+        world.store.apply(
+            [
+                OpenAccount(account_id=name, at=0.0),
+                Enqueue(account_id=name, direction=Direction.OUTGOING, entry_id="a", amount=D(1), at=0.0),
+            ]
+        )
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(1), "a")
+        assert not core.statistics().recovered
+        await until(lambda: len(world.engine.paid) == 3001)
+        await until(lambda: core.statistics().recovered)
+        assert core.statistics().active_lanes == 0
+    (event,) = world.ears.of(RecoveryFinished)
+    assert event.accounts >= 3000
+
+
+async def test_a_bug_in_one_account_is_not_the_others_affair() -> None:
+    """An unexpected exception halts that direction of that account, loudly."""
+
+    class Odd(FakeConnector):
+        async def credit(self, account_id: str, amount: Decimal, idempotency_key: str) -> Any:
+            if account_id == "alice":
+                raise ZeroDivisionError("oops")
+            return await super().credit(account_id, amount, idempotency_key)
+
+    world = World(MinimalEngine(), connector=Odd())
+    async with world.core() as core:
+        for name in ("alice", "bob"):
+            await core.create_account(name)
+            await world.services[0].credit_settlement(name, D(1), "a")
+        await until(lambda: world.account("bob").incoming.settled == 1)
+        await core.request_settlement("alice", D(1), "a")
+        await until(lambda: world.account("alice").outgoing.settled == 1)
+    (event,) = world.ears.of(AccountHalted)
+    assert (event.account_id, event.direction, event.reason) == ("alice", "incoming", "ZeroDivisionError: oops")
+    assert world.account("alice").incoming.open == 1
