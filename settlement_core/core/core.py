@@ -6,10 +6,11 @@ time, and what failed comes out of the `async with`.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -36,9 +37,11 @@ from settlement_core.values.commands import (
     Overview,
     Release,
     Resolve,
+    Result,
 )
 from settlement_core.values.errors import (
     InvalidAmount,
+    LocalError,
     MessageNotHandled,
     MessageRejected,
     ShuttingDown,
@@ -167,6 +170,14 @@ class Core:
     async def ask(self, command: Command[T]) -> T:
         """Have the store carry out any command, or answer any query, within the request deadline."""
         return await self._request(command)
+
+    async def ask_together(self, commands: Sequence[Command[Any]]) -> list[Result]:
+        """Have several queries answered in a row, with nothing in between; refusals come back as values."""
+        handles = [self._offer(command) for command in commands]
+        for handle in handles:
+            with contextlib.suppress(LocalError):
+                await self._answer(handle)
+        return [handle.result for handle in handles]
 
     async def decide(self, command: Resolve | Release | Assign) -> None:
         """Carry out what a person decided about money set aside, and have its account go on with it."""

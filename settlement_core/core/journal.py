@@ -40,18 +40,18 @@ class Handle(Generic[T]):
     `number` counts submissions: of two commands the one with the lower number is applied first.
     """
 
-    __slots__ = ("_event", "_result", "command", "done", "number")
+    __slots__ = ("_event", "command", "done", "number", "result")
 
     def __init__(self, command: Command[T], number: int) -> None:
         self.command = command
         self.number = number
         self.done = False
-        self._result: Result = None
+        self.result: Result = None
         self._event: anyio.Event | None = None
 
     def settle(self, result: Result) -> None:
         """Give the answer and wake who waits for it; the journal alone calls this."""
-        self._result = result
+        self.result = result
         self.done = True
         if self._event is not None:
             self._event.set()
@@ -62,9 +62,9 @@ class Handle(Generic[T]):
             if self._event is None:
                 self._event = anyio.Event()
             await self._event.wait()
-        if isinstance(self._result, Exception):
-            raise self._result
-        return cast("T", self._result)
+        if isinstance(self.result, Exception):
+            raise self.result
+        return cast("T", self.result)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,280 @@
+"""Proof, from the store alone, that no money was lost or doubled; every row that breaks the proof is named.
+
+For each account and direction, exactly: `entered = queued + open + settled + parked`, and every one of these sums
+follows from the entries and attempts it is the sum of.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from decimal import Decimal
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from settlement_core._audit_rules import Facts, Problem, judge
+from settlement_core.abc import Store
+from settlement_core.values import commands as c
+from settlement_core.values.amounts import total
+from settlement_core.values.records import (
+    AccountOverview,
+    Attempt,
+    AttemptState,
+    SuspenseItem,
+    Totals,
+)
+
+__all__ = ["AuditReport", "AuditSteps", "Inspectable", "Problem", "audit", "audit_steps"]
+
+PAGE = 1000
+"""Rows asked for at once."""
+
+ACCOUNTS_AT_ONCE = 100
+"""Accounts read in one batch, most of which hold less than a page."""
+
+READINGS = 5
+"""How often an account that changes while it is read is read again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReport:
+    """What the store holds, and whether it adds up.
+
+    Attributes:
+        accounts: every account with its running totals, in order of ids.
+        outgoing, incoming: the sums over all accounts.
+        entries, attempts: how many rows were looked at.
+        in_doubt, held: attempts that wait for a person, oldest first within each account.
+        unattributed: money without an owner that waits for a person.
+        problems: every row that breaks the proof; none if all is well.
+    """
+
+    accounts: tuple[AccountOverview, ...]
+    outgoing: Totals
+    incoming: Totals
+    entries: int
+    attempts: int
+    in_doubt: tuple[Attempt, ...]
+    held: tuple[Attempt, ...]
+    unattributed: tuple[SuspenseItem, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether everything adds up."""
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values, amounts as text in standard units."""
+        return {
+            "ok": self.ok,
+            "accounts": [
+                {
+                    "id": account.account_id,
+                    "state": account.state.value,
+                    "outgoing": _written(account.outgoing),
+                    "incoming": _written(account.incoming),
+                }
+                for account in self.accounts
+            ],
+            "outgoing": _written(self.outgoing),
+            "incoming": _written(self.incoming),
+            "entries": self.entries,
+            "attempts": self.attempts,
+            "in_doubt": [_waiting(attempt) for attempt in self.in_doubt],
+            "held": [_waiting(attempt) for attempt in self.held],
+            "unattributed": [
+                {"settlement_id": item.settlement_id, "amount": f"{item.amount:f}", "details": item.details}
+                for item in self.unattributed
+            ],
+            "problems": [
+                {"account": problem.account_id, "row": problem.row, "problem": problem.sentence}
+                for problem in self.problems
+            ],
+        }
+
+
+def _written(totals: Totals) -> dict[str, str]:
+    return {name.name: f"{getattr(totals, name.name):f}" for name in fields(totals)}
+
+
+def _waiting(attempt: Attempt) -> dict[str, str]:
+    return {
+        "account": attempt.account_id,
+        "attempt_id": attempt.attempt_id,
+        "amount": f"{attempt.amount:f}",
+        "reason": attempt.reason,
+    }
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """A store that can also check what it keeps besides the records: indexes, counters, rows without an account."""
+
+    def inspect(self) -> Iterable[str]:
+        """Return one sentence for each thing that is not as it should be."""
+        ...
+
+
+AuditSteps: TypeAlias = Generator[Sequence[c.Command[Any]], list[c.Result], AuditReport]
+"""Yields batches of queries, is sent their results, and returns the report."""
+
+
+def audit(store: Store, *, progress: Callable[[int], None] | None = None) -> AuditReport:
+    """Audit a store nobody else is using; `progress` is called with the number of accounts done so far."""
+    found = [Problem("", "store", sentence) for sentence in store.inspect()] if isinstance(store, Inspectable) else []
+    steps = audit_steps(progress=progress, found=found)
+    batch = next(steps)
+    while True:
+        try:
+            batch = steps.send(store.apply(batch))
+        except StopIteration as finished:
+            report: AuditReport = finished.value
+            return report
+
+
+def audit_steps(*, progress: Callable[[int], None] | None = None, found: Iterable[Problem] = ()) -> AuditSteps:
+    """Audit a store that only the caller can ask, such as a running server's, while money goes on moving.
+
+    Each yielded batch is best answered at one instant; an account that seems wrong, or is too big for one batch, is
+    read again until it can be judged.
+    """
+    books = _Books(problems=list(found))
+    items: list[SuspenseItem] = yield from _pages(
+        c.Suspense(limit=PAGE, assigned=True), lambda item: item.settlement_id
+    )
+    for item in items:
+        if item.account_id is None:
+            books.unattributed.append(item)
+        else:
+            books.assigned[item.account_id][item.settlement_id] = item.amount
+    after = ""
+    while True:
+        (page,) = yield [c.Overview(after=after, limit=ACCOUNTS_AT_ONCE)]
+        if not page:
+            break
+        after = page[-1].account_id
+        yield from _audit_accounts(books, [account.account_id for account in page])
+        if progress is not None:
+            progress(len(books.accounts))
+    yield from _find_stray_attempts(books)
+    return books.report()
+
+
+@dataclass(slots=True)
+class _Books:
+    """What the audit has found so far."""
+
+    problems: list[Problem]
+    accounts: dict[str, AccountOverview] = field(default_factory=dict)
+    entries: int = 0
+    attempts: int = 0
+    waiting: list[Attempt] = field(default_factory=list)
+    unattributed: list[SuspenseItem] = field(default_factory=list)
+    assigned: dict[str, dict[str, Decimal]] = field(default_factory=lambda: defaultdict(dict))
+    """Amounts of assigned unattributed money by account and settlement id."""
+
+    def take(self, facts: Facts, problems: list[Problem]) -> None:
+        self.accounts[facts.overview.account_id] = facts.overview
+        self.entries += len(facts.entries)
+        self.attempts += len(facts.attempts)
+        self.waiting += [a for a in facts.attempts if a.state in {AttemptState.IN_DOUBT, AttemptState.HELD}]
+        self.problems += problems
+
+    def report(self) -> AuditReport:
+        for account_id in self.assigned.keys() - self.accounts.keys():
+            for settlement_id in self.assigned[account_id]:
+                row = f"unattributed settlement {settlement_id!r}"
+                self.problems.append(Problem(account_id, row, "it was assigned to this account, which does not exist"))
+        accounts = tuple(self.accounts.values())
+        return AuditReport(
+            accounts=accounts,
+            outgoing=_sum(account.outgoing for account in accounts),
+            incoming=_sum(account.incoming for account in accounts),
+            entries=self.entries,
+            attempts=self.attempts,
+            in_doubt=tuple(a for a in self.waiting if a.state is AttemptState.IN_DOUBT),
+            held=tuple(a for a in self.waiting if a.state is AttemptState.HELD),
+            unattributed=tuple(self.unattributed),
+            problems=tuple(self.problems),
+        )
+
+
+def _sum(parts: Iterable[Totals]) -> Totals:
+    known = list(parts)
+    return Totals(**{name.name: total(getattr(part, name.name) for part in known) for name in fields(Totals)})
+
+
+# reading
+
+
+_Reading: TypeAlias = Generator[Sequence[c.Command[Any]], list[c.Result], Any]
+
+
+def _pages(query: Any, cursor: Callable[[Any], Any]) -> _Reading:
+    """Return all items of a paged query."""
+    items: list[Any] = []
+    while True:
+        (page,) = yield [query]
+        items += page
+        if len(page) < query.limit:
+            return items
+        query = _after(query, cursor(page[-1]))
+
+
+def _after(query: Any, cursor: Any) -> Any:
+    known = {name.name: getattr(query, name.name) for name in fields(query)}
+    return type(query)(**(known | {"after": cursor}))
+
+
+def _audit_accounts(books: _Books, account_ids: list[str]) -> _Reading:
+    """Judge accounts that can be read in one batch at once, and the others one by one."""
+    questions: list[c.Command[Any]] = []
+    for account_id in account_ids:
+        questions += [
+            c.Overview(account_id=account_id),
+            c.Entries(account_id=account_id, limit=PAGE),
+            c.History(account_id=account_id, limit=PAGE),
+        ]
+    answers: Iterator[Any] = iter((yield questions))
+    for account_id, (overview,), entries, attempts in zip(account_ids, answers, answers, answers, strict=False):
+        facts = Facts(overview, entries, attempts)
+        whole = len(entries) < PAGE and len(attempts) < PAGE
+        problems = list(judge(facts, books.assigned.get(account_id, {}))) if whole else []
+        if whole and not problems:
+            books.take(facts, problems)
+        else:
+            yield from _audit_account(books, account_id)
+
+
+def _audit_account(books: _Books, account_id: str) -> _Reading:
+    """Judge one account by pages, again if it changed meanwhile or looks wrong, as it may if it changed and back."""
+    for _ in range(READINGS):
+        (before,) = (yield [c.Overview(account_id=account_id)])[0]
+        entries = yield from _pages(c.Entries(account_id=account_id, limit=PAGE), lambda entry: entry.seq)
+        attempts = yield from _pages(c.History(account_id=account_id, limit=PAGE), lambda attempt: attempt.attempt_id)
+        (overview,) = (yield [c.Overview(account_id=account_id)])[0]
+        facts = Facts(overview, entries, attempts)
+        problems = list(judge(facts, books.assigned.get(account_id, {})))
+        if before == overview and not problems:
+            break
+    if before != overview:
+        problems = [Problem(account_id, "account", f"it changed during each of {READINGS} readings; audit it again")]
+    books.take(facts, problems)
+
+
+def _find_stray_attempts(books: _Books) -> _Reading:
+    """Name attempts of accounts that do not exist."""
+    query = c.History(limit=PAGE)
+    while True:
+        (page,) = yield [query]
+        for attempt in page:
+            # an account opened since the accounts were read is no stray
+            if attempt.account_id not in books.accounts:
+                (known,) = yield [c.Overview(account_id=attempt.account_id)]
+                if not known:
+                    row = f"attempt {attempt.attempt_id!r}"
+                    books.problems.append(Problem(attempt.account_id, row, "its account does not exist"))
+        if len(page) < PAGE:
+            return
+        query = _after(query, page[-1].attempt_id)

@@ -1,0 +1,75 @@
+"""Floor 4: the command line. Commands are imported when they are called, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from settlement_core.values.errors import SettlementError
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "serve": ("settlement_core.cli.serve", "Serve a settlement engine to a connector."),
+    "demo": ("settlement_core.cli.demo", "Two engines settle with each other while they are killed."),
+    "accounts": ("settlement_core.cli.books", "List accounts with what they owe and were paid."),
+    "attempts": ("settlement_core.cli.books", "List attempts: payments and credits, done and under way."),
+    "resolve": ("settlement_core.cli.books", "Say what became of an attempt in doubt or held."),
+    "suspense": ("settlement_core.cli.books", "List, and assign, money whose owner is unknown."),
+    "audit": ("settlement_core.cli.books", "Prove that no money was lost or doubled."),
+}
+
+
+class _Commands(click.Group):
+    """Commands by name, each imported only when it is needed; errors of ours are one sentence and exit code 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order a newcomer needs them."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(_COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, sentence) for name, (_, sentence) in _COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except SettlementError as problem:
+            raise _Sentence(str(problem)) from problem
+
+
+class _Sentence(click.ClickException):
+    exit_code = 2
+
+
+@click.command(cls=_Commands, context_settings={"max_content_width": 100})
+@click.version_option(package_name="settlement-core")
+def main() -> None:
+    """Settle for real: run, watch and audit Interledger settlement engines (RFC 0038).
+
+    A connector tells a settlement engine what it owes a peer; the engine pays over its ledger, and tells the
+    connector what peers have paid. Start here:
+
+    \b
+        settlement-core demo                      see two engines settle, and survive kills
+        settlement-core serve my_engine.py        serve your engine on 127.0.0.1:3000
+        settlement-core audit                     is my money all right?
+
+    Options can also be given as environment variables, which the commands' help names: --connector-url is
+    SETTLEMENT_CONNECTOR_URL.
+    """

@@ -1,0 +1,235 @@
+"""The commands that read books, and those by which a person decides what no program can."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import wraps
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from settlement_core.cli.source import Source, open_source
+from settlement_core.cli.types import AMOUNT
+from settlement_core.store_urls import DEFAULT_STORE
+from settlement_core.values.errors import LocalError
+from settlement_core.values.records import AttemptState
+
+__all__ = ["accounts", "attempts", "audit", "resolve", "suspense"]
+
+
+def _on_books(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say whose books, and the opened books as its first argument."""
+
+    @click.option(
+        "--store",
+        envvar="SETTLEMENT_STORE",
+        help="The store of a server that is not running, such as sqlite:settlement.db.",
+    )
+    @click.option(
+        "--admin-url",
+        envvar="SETTLEMENT_ADMIN_URL",
+        help="The operator's API of a running server.  [default: http://127.0.0.1:3001, if it answers]",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+    @wraps(command)
+    def with_books(*, store: str | None, admin_url: str | None, as_json: bool, **rest: Any) -> None:
+        books: AbstractContextManager[Source] = open_source(
+            store=store, admin_url=admin_url, default_store=DEFAULT_STORE
+        )
+        with books as source:
+            command(source, as_json=as_json, **rest)
+
+    return with_books
+
+
+@click.command()
+@_on_books
+def accounts(source: Source, *, as_json: bool) -> None:
+    """List accounts: what each owes its peer and has settled, what its peer paid and is credited.
+
+    \b
+        entered = queued + open + settled + in doubt     (outgoing, to the peer)
+        received = queued + open + credited + held       (incoming, from the peer)
+    """
+    found = list(_all(source.accounts, lambda account: account["id"]))
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    table = _table("account", "state", "", "entered", "queued", "open", "settled", "in doubt / held")
+    for account in found:
+        state = account["state"] + (f", {account['step']}".replace("_", " ") if account["step"] else "")
+        for direction, parked in (("outgoing", "in_doubt"), ("incoming", "held")):
+            sums = account[direction]
+            if direction == "outgoing" or Decimal(sums["entered"]):
+                first = (account["id"], state) if direction == "outgoing" else ("", "")
+                figures = [sums[name] for name in ("entered", "queued", "open", "settled", parked)]
+                table.add_row(*first, direction, *figures)
+    _print(table, f"{len(found)} accounts")
+
+
+@click.command()
+@click.option("--account", help="Only those of this account.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in AttemptState]),
+    help="Only these; may be repeated.",
+)
+@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="At most so many.")
+@_on_books
+def attempts(source: Source, *, as_json: bool, account: str | None, states: tuple[str, ...], limit: int) -> None:
+    """List attempts, oldest first: each is one payment to the peer, or one credit at the connector.
+
+    What waits for you: settlement-core attempts --state in_doubt --state held
+    """
+    found = []
+    for attempt in _all(lambda after: source.attempts(account, states, after or None), lambda a: a["id"]):
+        found.append(attempt)
+        if len(found) == limit:
+            break
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    table = _table("attempt", "account", "", "amount", "settled", "state", "since", "why")
+    for a in found:
+        when = datetime.fromtimestamp(a["closed_at"] or a["claimed_at"], UTC).isoformat(" ", "seconds")
+        state = a["state"].replace("_", " ")
+        table.add_row(a["id"], a["account"], a["direction"], a["amount"], a["settled"] or "", state, when, a["reason"])
+    _print(table, f"{len(found)} attempts")
+
+
+@click.command()
+@click.argument("attempt_id")
+@click.option("--settled", type=AMOUNT, help="This much of it moved; the rest is queued again.")
+@click.option("--all", "everything", is_flag=True, help="All of it moved.")
+@click.option("--nothing", is_flag=True, help="None of it moved: all of it is queued again.")
+@click.option("--release", is_flag=True, help="Only a held credit: offer it to the connector again under the same key.")
+@click.option("--reason", required=True, help="How you know; kept with the attempt.")
+@click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept with the attempt.")
+@_on_books
+def resolve(source: Source, *, as_json: bool, attempt_id: str, reason: str, by: str, **said: Any) -> None:
+    """Say what became of an attempt in doubt (did the payment happen?) or held (did the connector credit it?).
+
+    Look at the ledger, or at the connector, first: what you say here moves real money. Exactly one of --settled,
+    --all, --nothing and --release says it. Repeating the same command is harmless.
+    """
+    chosen = [name for name in ("settled", "everything", "nothing", "release") if said[name] not in {None, False}]
+    if len(chosen) != 1:
+        raise click.UsageError("say exactly one of --settled AMOUNT, --all, --nothing and --release")
+    attempt = _find(source, attempt_id)
+    if said["release"]:
+        source.release(attempt, reason=reason, by=by)
+        told = "is offered to the connector again"
+    else:
+        amount = Decimal(attempt["amount"]) if said["everything"] else said["settled"] or Decimal(0)
+        source.resolve(attempt, settled=amount, reason=reason, by=by)
+        told = f"is closed with {amount:f} of {attempt['amount']} settled"
+    if as_json:
+        click.echo(json.dumps(_find(source, attempt_id)))
+    else:
+        click.echo(f"attempt {attempt_id} of account {attempt['account']} {told}")
+
+
+@click.command()
+@click.option("--assign", nargs=2, metavar="SETTLEMENT_ID ACCOUNT", help="Credit this money to this account.")
+@click.option("--reason", default="", help="How you know whose it is; kept.")
+@click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept.")
+@_on_books
+def suspense(source: Source, *, as_json: bool, assign: tuple[str, str] | None, reason: str, by: str) -> None:
+    """List money that arrived and whose owner the engine cannot tell; --assign says whose it is.
+
+    It is kept, counted by nobody's account, until you assign it; assigned, it is credited like any other payment.
+    """
+    if assign is not None:
+        if not reason.strip():
+            raise click.UsageError("--assign needs a --reason")
+        settlement_id, account_id = assign
+        source.assign(settlement_id, account_id, reason=reason, by=by)
+    found = list(_all(source.suspense, lambda item: item["settlement_id"]))
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    if assign is not None:
+        click.echo(f"settlement {assign[0]} is now account {assign[1]}'s")
+    table = _table("settlement", "amount", "arrived", "details")
+    for item in found:
+        when = datetime.fromtimestamp(item["reported_at"], UTC).isoformat(" ", "seconds")
+        table.add_row(item["settlement_id"], item["amount"], when, json.dumps(item["details"]))
+    _print(table, f"{len(found)} settlements without an owner")
+
+
+@click.command()
+@_on_books
+def audit(source: Source, *, as_json: bool) -> None:
+    """Prove, from the store alone, that no money was lost or doubled; exit code 1 if something does not add up.
+
+    Every sum is recomputed from the rows it is made of, for every account and direction, and every row that breaks
+    the proof is named. Also tells what waits for a person.
+    """
+    report = source.audit()
+    if as_json:
+        click.echo(json.dumps(report))
+    else:
+        _print_audit(report)
+    if not report["ok"]:
+        sys.exit(1)
+
+
+def _print_audit(report: dict[str, Any]) -> None:
+    table = _table("", "entered", "queued", "open", "settled", "in doubt / held")
+    for direction in ("outgoing", "incoming"):
+        table.add_row(direction, *(report[direction][n] for n in ("entered", "queued", "open", "settled", "parked")))
+    _print(table, f"{len(report['accounts'])} accounts, {report['entries']} entries, {report['attempts']} attempts")
+    for kind, what in (("in_doubt", "in doubt"), ("held", "held")):
+        for a in report[kind]:
+            click.echo(f"{what}: {a['amount']} of account {a['account']}, attempt {a['attempt_id']}: {a['reason']}")
+    for item in report["unattributed"]:
+        click.echo(f"without an owner: {item['amount']}, settlement {item['settlement_id']}")
+    for problem in report["problems"]:
+        click.echo(f"PROBLEM: account {problem['account']!r}, {problem['row']}: {problem['problem']}")
+    waiting = sum(len(report[kind]) for kind in ("in_doubt", "held", "unattributed"))
+    if not report["ok"]:
+        click.echo(f"{len(report['problems'])} rows do not add up: stop the server, and keep the store as it is")
+    elif waiting:
+        click.echo(f"the books are right to the last digit; {waiting} items wait for you (above)")
+    else:
+        click.echo("your money is all right: the books agree to the last digit, and nothing waits for you")
+
+
+def _find(source: Source, attempt_id: str) -> dict[str, Any]:
+    for attempt in _all(lambda after: source.attempts(None, (), after or None), lambda a: a["id"]):
+        if attempt["id"] == attempt_id:
+            return attempt
+    raise LocalError(f"no attempt has the id {attempt_id!r}; nothing was recorded")
+
+
+def _all(page: Callable[[str], list[dict[str, Any]]], key: Callable[[dict[str, Any]], str]) -> Iterator[dict[str, Any]]:
+    after = ""
+    while found := page(after):
+        yield from found
+        after = key(found[-1])
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        figures = column in {"amount", "entered", "queued", "open", "settled", "in doubt / held"}
+        table.add_column(column, justify="right" if figures else "left", overflow="fold", no_wrap=figures)
+    return table
+
+
+def _print(table: Table, summary: str) -> None:
+    console = Console()
+    if table.row_count:
+        # piped into a file there is no edge to fold at
+        console.print(table, width=None if console.is_terminal else 250)
+    click.echo(summary)

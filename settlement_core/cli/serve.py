@@ -1,0 +1,234 @@
+"""`settlement-core serve`: one engine, one store, one connector, until SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+from anyio.abc import TaskStatus
+
+from settlement_core.abc import ConnectEngine
+from settlement_core.cli.types import AMOUNT
+from settlement_core.connector import open_connector
+from settlement_core.core.config import CoreConfig
+from settlement_core.core.effects import describe
+from settlement_core.http.requests import Dialect
+from settlement_core.observers.logs import LogObserver, start_logging
+from settlement_core.server import ServerAddresses, ServerConfig, start_server
+from settlement_core.store_urls import DEFAULT_STORE, open_store
+from settlement_core.targets import load_target
+from settlement_core.values.errors import LocalError
+
+__all__ = ["serve"]
+
+logger = logging.getLogger("settlement_core")
+
+
+def _parse_options(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    for value in values:
+        if "=" not in value:
+            raise click.BadParameter(f"{value!r} is not NAME=VALUE", ctx, param)
+    return dict(value.split("=", 1) for value in values)
+
+
+def _option(*names: str, **facts: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return an option whose environment variable has its name."""
+    variable = "SETTLEMENT_" + names[0].removeprefix("--").replace("-", "_").upper()
+    return click.option(
+        *names, envvar=variable, show_envvar=True, show_default=facts.get("default") is not None, **facts
+    )
+
+
+_FILE = click.Path(exists=True, dir_okay=False)
+_PORT = click.IntRange(-1, 65535)
+
+
+@click.command()
+@click.argument("target", envvar="SETTLEMENT_TARGET")
+@_option(
+    "--engine-options",
+    "-o",
+    multiple=True,
+    callback=_parse_options,
+    metavar="NAME=VALUE",
+    help="An option of a shipped engine; -o may be repeated, the variable separates by spaces.",
+)
+@_option("--store", default=DEFAULT_STORE, help="Where money is remembered: sqlite:PATH, or memory: to try things out.")
+@_option(
+    "--connector-url",
+    default="http://127.0.0.1:7771",
+    help="The connector's settlement API, whose /accounts we credit.",
+)
+@_option(
+    "--connector-timeout",
+    "connector_timeout_s",
+    default=30.0,
+    metavar="SECONDS",
+    help="How long one call to it may take.",
+)
+@_option(
+    "--connector-token-file",
+    type=_FILE,
+    help="A file with the bearer token to send it; or set SETTLEMENT_CONNECTOR_TOKEN.",
+)
+@_option("--connector-certificate", type=_FILE, help="A PEM file with our client certificate and its key.")
+@_option("--connector-ca", type=_FILE, help="A PEM file of the only authorities to trust for the connector.")
+@_option(
+    "--connector-scale",
+    type=click.IntRange(0, 255),
+    help="Credit only down to this scale; dust waits until it adds up.",
+)
+@_option("--credit-cap", type=AMOUNT, help="Largest single credit, in standard units; unset: what 63 bits hold.")
+@_option("--host", default="127.0.0.1", help="Address to listen on.")
+@_option("--port", default=3000, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
+@_option("--admin-host", default="127.0.0.1", help="Address of the operator's API, which has no authentication yet.")
+@_option(
+    "--admin-port", default=3001, type=_PORT, help="Port of the operator's API; 0 takes a free one, -1 serves none."
+)
+@_option("--base-path", default="", help="A path before /accounts; long and random, it keeps strangers out.")
+@_option("--certfile", type=_FILE, help="PEM certificate: serve TLS, and HTTP/2 by ALPN.")
+@_option("--keyfile", type=_FILE, help="PEM key of --certfile.")
+@_option("--client-ca", type=_FILE, help="PEM authorities: clients must show a certificate of theirs.")
+@_option("--backend", type=click.Choice(["trio", "asyncio"]), default="trio", help="The event loop to run on.")
+@_option(
+    "--create-unknown-accounts",
+    is_flag=True,
+    help="Open an account on its first settlement or message (Interledger.rs never repeats a failed creation).",
+)
+@_option(
+    "--rafiki", is_flag=True, help="Also take 2019's Rafiki: POST …/settlement, and requests without Idempotency-Key."
+)
+@_option(
+    "--shutdown", "shutdown_s", default=10.0, metavar="SECONDS", help="How long payments under way may take at SIGTERM."
+)
+@_option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="One event a line, for people or for machines.",
+)
+@_option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="The least important events to log.",
+)
+def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
+    """Serve a settlement engine to a connector (RFC 0038), until SIGTERM or Ctrl-C.
+
+    TARGET says what settles: a file and the function in it that makes the engine (my_engine.py:connect_engine), a
+    module and its function (package.module:connect_engine), or a shipped engine:
+
+    \b
+        simulated   a ledger in a file: -o ledger=PATH -o address=NAME
+
+    Prints one line with its URLs once it listens. SIGTERM answers new requests with 503, lets payments under way
+    end, and exits 0; a second one cuts them (they are looked at again at the next start). If the engine or the
+    store fails for good, the cause is printed and the exit code is 1; bad settings are exit code 2.
+    """
+    start_logging(style=settings["log_format"], level=settings["log_level"])
+    connect_engine = load_target(target, engine_options)
+    try:
+        with closing(open_store(settings["store"])) as store:
+            anyio.run(_serve, target, connect_engine, store, settings, backend=settings["backend"])
+    except Exception as problem:  # noqa: BLE001 - the last place: whatever ended the server is told, by its cause
+        _exit(problem)
+
+
+async def _serve(target: str, connect_engine: ConnectEngine, store: Any, settings: dict[str, Any]) -> None:
+    async with (
+        open_connector(
+            settings["connector_url"],
+            timeout_s=settings["connector_timeout_s"],
+            bearer_token=_token(settings),
+            client_certificate=settings["connector_certificate"],
+            ca_file=settings["connector_ca"],
+        ) as connector,
+        anyio.create_task_group() as tasks,
+    ):
+        stop = anyio.Event()
+        tasks.start_soon(_watch_signals, stop, tasks.cancel_scope)
+
+        async def run(*, task_status: TaskStatus[ServerAddresses]) -> None:
+            await start_server(
+                connect_engine,
+                store=store,
+                connector=connector,
+                config=_server_config(settings),
+                core_config=_core_config(settings),
+                observer=LogObserver(),
+                shutdown_trigger=stop.wait,
+                task_status=task_status,
+            )
+            tasks.cancel_scope.cancel()
+
+        addresses = await tasks.start(run)
+        admin = f", admin {addresses.admin_url}" if addresses.admin_url else ""
+        click.echo(f"settlement engine {target} on {addresses.url}{admin}, store {settings['store']}")
+
+
+def _core_config(settings: dict[str, Any]) -> CoreConfig:
+    return CoreConfig(
+        connector_scale=settings["connector_scale"],
+        credit_cap=settings["credit_cap"],
+        create_unknown_accounts=settings["create_unknown_accounts"],
+        shutdown_s=settings["shutdown_s"],
+    )
+
+
+def _server_config(settings: dict[str, Any]) -> ServerConfig:
+    return ServerConfig(
+        host=settings["host"],
+        port=settings["port"],
+        admin_host=settings["admin_host"],
+        admin_port=settings["admin_port"] if settings["admin_port"] >= 0 else None,
+        certfile=settings["certfile"],
+        keyfile=settings["keyfile"],
+        ca_certs=settings["client_ca"],
+        dialect=Dialect(base_path=settings["base_path"], rafiki=settings["rafiki"]),
+    )
+
+
+def _token(settings: dict[str, Any]) -> str | None:
+    """Return the connector's token; a secret is never a command-line argument, which others can see."""
+    if settings["connector_token_file"]:
+        return Path(settings["connector_token_file"]).read_text(encoding="utf-8").strip()
+    return os.environ.get("SETTLEMENT_CONNECTOR_TOKEN") or None
+
+
+async def _watch_signals(stop: anyio.Event, scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            if stop.is_set():
+                logger.warning("%s again: stopping at once", signal.Signals(number).name)
+                scope.cancel()
+                return
+            logger.info("%s: shutting down", signal.Signals(number).name)
+            stop.set()
+
+
+def _exit(problem: Exception) -> None:
+    """Say what ended the server. Settings the user can mend are exit code 2, everything else 1."""
+    causes = list(_leaves(problem))
+    for cause in causes:
+        click.echo(f"Error: {cause if isinstance(cause, LocalError) else describe(cause)}", err=True)
+    if all(isinstance(cause, LocalError) for cause in causes):
+        sys.exit(2)
+    logger.debug("the server failed", exc_info=problem)
+    sys.exit(1)
+
+
+def _leaves(problem: BaseException) -> Iterator[BaseException]:
+    if isinstance(problem, BaseExceptionGroup):
+        for part in problem.exceptions:
+            yield from _leaves(part)
+    else:
+        yield problem

@@ -1,0 +1,185 @@
+"""The operator's API: what the command line asks of a running server, on a port of its own.
+
+It listens on loopback by default and carries no authentication of its own yet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from decimal import Decimal, InvalidOperation
+from functools import wraps
+from typing import Any, ParamSpec
+
+import msgspec
+from quart import Quart, Response, request
+
+from settlement_core.audit import AuditReport, audit_steps
+from settlement_core.core.core import Core
+from settlement_core.http import views
+from settlement_core.http.app import make_quart
+from settlement_core.http.problems import BadJson
+from settlement_core.http.responses import problem
+from settlement_core.values.amounts import check_amount
+from settlement_core.values.commands import Assign, History, Overview, Release, Resolve, Suspense
+from settlement_core.values.errors import InvalidAmount, SettlementError
+from settlement_core.values.records import AttemptState
+
+__all__ = ["create_admin_app"]
+
+P = ParamSpec("P")
+
+MAX_PAGE = 1000
+
+
+def create_admin_app(core: Core) -> Quart:
+    """Return the app; every answer is JSON, every error problem+json."""
+    app = make_quart()
+    app.config["MAX_CONTENT_LENGTH"] = 16 * 1024
+    _add_queries(app, core)
+    _add_actions(app, core)
+    return app
+
+
+def _add_queries(app: Quart, core: Core) -> None:
+    @app.get("/accounts")
+    @_answering
+    async def accounts() -> Any:
+        found = await core.ask(Overview(after=request.args.get("after", ""), limit=_limit()))
+        return [views.account_view(account) for account in found]
+
+    @app.get("/accounts/<account_id>")
+    @_answering
+    async def account(account_id: str) -> Any:
+        found = await core.ask(Overview(account_id=account_id))
+        return [views.account_view(account) for account in found]
+
+    @app.get("/attempts")
+    @_answering
+    async def attempts() -> Any:
+        query = History(
+            account_id=request.args.get("account"),
+            states=_states(),
+            after=request.args.get("after"),
+            limit=_limit(),
+        )
+        return [views.attempt_view(attempt) for attempt in await core.ask(query)]
+
+    @app.get("/suspense")
+    @_answering
+    async def suspense() -> Any:
+        found = await core.ask(Suspense(after=request.args.get("after", ""), limit=_limit()))
+        return [views.suspense_view(item) for item in found]
+
+    @app.get("/audit")
+    @_answering
+    async def audit() -> Any:
+        return (await _audit(core)).to_json()
+
+    @app.get("/statistics")
+    @_answering
+    async def statistics() -> Any:
+        lanes = [views.lane_view(lane) for lane in core.lanes()[:MAX_PAGE]]
+        return asdict(core.statistics()) | {"lanes": lanes}
+
+
+def _add_actions(app: Quart, core: Core) -> None:
+    @app.post("/accounts/<account_id>/attempts/<attempt_id>/resolve")
+    @_answering
+    async def resolve(account_id: str, attempt_id: str) -> Any:
+        told = await _told("settled", "reason", "by")
+        settled = _amount(told["settled"])
+        await core.decide(
+            Resolve(
+                account_id=account_id,
+                attempt_id=attempt_id,
+                settled=settled,
+                reason=told["reason"],
+                by=told["by"],
+                at=time.time(),
+            )
+        )
+        return {}
+
+    @app.post("/accounts/<account_id>/attempts/<attempt_id>/release")
+    @_answering
+    async def release(account_id: str, attempt_id: str) -> Any:
+        told = await _told("reason", "by")
+        await core.decide(Release(account_id=account_id, attempt_id=attempt_id, **told))
+        return {}
+
+    @app.post("/suspense/assign")
+    @_answering
+    async def assign() -> Any:
+        told = await _told("settlement_id", "account_id", "reason", "by")
+        await core.decide(Assign(**told, at=time.time()))
+        return {}
+
+
+async def _audit(core: Core) -> AuditReport:
+    """Audit while money moves: every batch of queries is answered at one instant."""
+    steps = audit_steps()
+    batch = next(steps)
+    while True:
+        results = await core.ask_together(batch)
+        try:
+            batch = steps.send(results)
+        except StopIteration as finished:
+            report: AuditReport = finished.value
+            return report
+
+
+def _answering(handler: Callable[P, Awaitable[Any]]) -> Callable[P, Awaitable[Response]]:
+    """Turn a handler's value, or its error, into an answer."""
+
+    @wraps(handler)
+    async def answer(*args: P.args, **kwargs: P.kwargs) -> Response:
+        try:
+            content = await handler(*args, **kwargs)
+        except SettlementError as error:
+            said = problem(error)
+            headers = {name.decode(): value.decode() for name, value in said.headers}
+            return Response(said.body, said.status, headers)
+        return Response(msgspec.json.encode(content), 200, {"content-type": "application/json"})
+
+    return answer
+
+
+def _limit() -> int:
+    text = request.args.get("limit", "100")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_PAGE:
+        raise BadJson(f"limit is a number from 1 to {MAX_PAGE}")
+    return int(text)
+
+
+def _states() -> frozenset[AttemptState]:
+    try:
+        return frozenset(AttemptState(state) for state in request.args.getlist("state"))
+    except ValueError:
+        raise BadJson(f"state is one of {', '.join(AttemptState)}") from None
+
+
+async def _told(*names: str) -> dict[str, str]:
+    """Return the texts a person gave, all of them non-empty."""
+    if request.mimetype != "application/json":
+        raise BadJson("Content-Type must be application/json; nothing was recorded")
+    try:
+        content = msgspec.json.decode(await request.get_data())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise BadJson("the body must be a JSON object; nothing was recorded")
+    told = {name: content.get(name) for name in names}
+    missing = [name for name, text in told.items() if not isinstance(text, str) or not text.strip()]
+    if missing:
+        raise BadJson(f"the text of {', '.join(missing)} is missing; nothing was recorded")
+    return {name: str(text) for name, text in told.items()}
+
+
+def _amount(text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise InvalidAmount("amount", f"{text[:40]!r} is not a number") from None
+    return check_amount(amount, "amount")

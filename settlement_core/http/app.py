@@ -1,0 +1,94 @@
+"""The web app: Quart, with RFC 38 in front, for a core that runs already or for one the server's lifespan runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import sniffio
+from quart import Quart
+
+from settlement_core.core.core import Core
+from settlement_core.core.effects import describe
+from settlement_core.http import responses
+from settlement_core.http.asgi import Receive, Scope, Send, SettlementEngineApi
+from settlement_core.http.requests import Dialect
+from settlement_core.values.errors import ShuttingDown
+
+__all__ = ["LifespanApp", "create_app", "make_quart"]
+
+
+def create_app(core: Core, *, dialect: Dialect | None = None) -> Quart:
+    """Return a `QuartTrio` app under trio, a `Quart` app under asyncio, that serves RFC 38 from the core.
+
+    Add routes, blueprints and middleware as to any Quart app; RFC 38's paths are served in front of them.
+    """
+    app = make_quart()
+    app.asgi_app = SettlementEngineApi(app.asgi_app, core, dialect or Dialect())  # type: ignore[method-assign,assignment,arg-type]
+    return app
+
+
+def make_quart() -> Quart:
+    """Return an empty app for the loop that runs."""
+    if sniffio.current_async_library() == "trio":
+        from quart_trio import QuartTrio  # noqa: PLC0415 - half a second that asyncio users need not wait
+
+        return QuartTrio("settlement_core")
+    return Quart("settlement_core")
+
+
+class LifespanApp:
+    """An ASGI app that runs its core for as long as the server's lifespan lasts.
+
+    `open_core` opens the core with all it needs, in the loop of the server. If the core fails, every further
+    request is answered 503 and the real exceptions go to the server's log: most servers then go on running.
+    """
+
+    def __init__(
+        self, open_core: Callable[[], AbstractAsyncContextManager[Core]], *, dialect: Dialect | None = None
+    ) -> None:
+        self._open_core = open_core
+        self._dialect = dialect
+        self._app: Quart | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or run the core for the lifespan."""
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        elif self._app is not None:
+            await self._app(scope, receive, send)  # type: ignore[arg-type]
+        elif scope["type"] == "http":
+            response = responses.problem(ShuttingDown())
+            await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
+            await send({"type": "http.response.body", "body": response.body})
+        else:
+            await send({"type": "websocket.close"})
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        said: list[str] = []
+        last_word: list[Any] = []
+
+        async def send_until_shut_down(message: Any) -> None:
+            said.append(message["type"])
+            # the server may end the loop as soon as it hears of the shutdown: say so when the core has ended
+            if message["type"] == "lifespan.shutdown.complete":
+                last_word.append(message)
+            else:
+                await send(message)
+
+        try:
+            async with self._open_core() as core:
+                app = create_app(core, dialect=self._dialect)
+                self._app = app
+                try:
+                    await app(scope, receive, send_until_shut_down)  # type: ignore[arg-type]
+                finally:
+                    self._app = None
+        except Exception as error:
+            if not said:
+                await receive()
+                await send({"type": "lifespan.startup.failed", "message": describe(error)})
+            raise
+        for message in last_word:
+            await send(message)

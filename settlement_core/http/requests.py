@@ -1,0 +1,202 @@
+"""What an HTTP request asks for, without any I/O: a request's head becomes a route, its body an intent.
+
+Tolerant where existing connectors deviate from RFC 38 (ids that are missing or null, an `accountId`, doubled and
+trailing slashes, charset parameters), strict where money is concerned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from hmac import compare_digest
+from typing import Any, TypeAlias
+from urllib.parse import unquote_to_bytes
+from uuid import uuid4
+
+import msgspec
+
+from settlement_core.http.problems import BadJson, MethodNotAllowed, MissingKey, UnsupportedMediaType
+from settlement_core.values.amounts import Quantity
+from settlement_core.values.identifiers import check_account_id, check_key
+
+__all__ = [
+    "CreateAccount",
+    "DeleteAccount",
+    "Dialect",
+    "HandleMessage",
+    "Headers",
+    "Intent",
+    "RequestSettlement",
+    "Route",
+    "find_route",
+    "read_intent",
+]
+
+Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
+
+MAX_JSON = 16 * 1024
+"""Bytes of a JSON request: a quantity of 1,000 digits is a tenth of it."""
+
+MAX_MESSAGE = 100 * 1024
+"""Bytes of a message: what the original framework takes; connectors carry about a third of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """Deviations from RFC 38 that a client may need; all off by default.
+
+    Attributes:
+        base_path: a path prefix in front of the RFC's paths; long and random, it is a capability for
+            connectors that cannot authenticate.
+        rafiki: take `POST …/settlement` too, and a missing Idempotency-Key as a fresh one (2019's Rafiki).
+    """
+
+    base_path: str = ""
+    rafiki: bool = False
+
+
+class Kind(Enum):
+    """The four endpoints."""
+
+    CREATE = "create"
+    DELETE = "delete"
+    SETTLE = "settle"
+    MESSAGE = "message"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An endpoint and the account in its path; `max_body` bounds what is read, in bytes."""
+
+    kind: Kind
+    account_id: str
+    max_body: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreateAccount:
+    """RFC 38, "Setup an account"; None asks for a fresh id."""
+
+    account_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAccount:
+    """RFC 38, "Delete an account"."""
+
+    account_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSettlement:
+    """RFC 38, "Perform outgoing settlement"."""
+
+    account_id: str
+    amount: Decimal
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandleMessage:
+    """RFC 38, "Handle incoming message"."""
+
+    account_id: str
+    message: bytes
+
+
+Intent: TypeAlias = CreateAccount | DeleteAccount | RequestSettlement | HandleMessage
+
+_LAST_SEGMENT = {b"settlements": Kind.SETTLE, b"messages": Kind.MESSAGE}
+
+
+def find_route(method: str, raw_path: bytes, dialect: Dialect) -> Route | None:
+    """Return the endpoint a request's head names, or None if it is none of RFC 38's.
+
+    Raises `MethodNotAllowed`, and `InvalidIdentifier` for a bad account id.
+    """
+    segments = _below(dialect.base_path, [part for part in raw_path.split(b"/") if part])
+    if not segments or segments[0] != b"accounts":
+        return None
+    match segments[1:]:
+        case []:
+            return _only("POST", method, Route(Kind.CREATE, "", MAX_JSON))
+        case [account_id]:
+            return _only("DELETE", method, Route(Kind.DELETE, _account_id(account_id), MAX_JSON))
+        case [account_id, last]:
+            kind = Kind.SETTLE if dialect.rafiki and last == b"settlement" else _LAST_SEGMENT.get(last)
+            if kind is None:
+                return None
+            limit = MAX_MESSAGE if kind is Kind.MESSAGE else MAX_JSON
+            return _only("POST", method, Route(kind, _account_id(account_id), limit))
+        case _:
+            return None
+
+
+def read_intent(route: Route, headers: Headers, body: bytes, dialect: Dialect) -> Intent:
+    """Return what the request asks for; raises a `LocalError` with one sentence if that is unclear."""
+    match route.kind:
+        case Kind.CREATE:
+            return CreateAccount(_created_id(_json(headers, body)))
+        case Kind.DELETE:
+            return DeleteAccount(route.account_id)
+        case Kind.SETTLE:
+            quantity = Quantity.parse(_json(headers, body))
+            return RequestSettlement(route.account_id, quantity.to_amount(), _key(headers, dialect))
+        case Kind.MESSAGE:
+            _require_type(headers, b"application/octet-stream")
+            return HandleMessage(route.account_id, body)
+
+
+def _below(base_path: str, segments: list[bytes]) -> list[bytes]:
+    """Return the segments below the base path, or none if it does not match; in constant time, it may be a secret."""
+    base = [part.encode() for part in base_path.split("/") if part]
+    if not base:
+        return segments
+    given = b"/".join(segments[: len(base)])
+    return segments[len(base) :] if compare_digest(given, b"/".join(base)) else []
+
+
+def _only(allowed: str, method: str, route: Route) -> Route:
+    if method != allowed:
+        raise MethodNotAllowed(method, allowed)
+    return route
+
+
+def _account_id(segment: bytes) -> str:
+    return check_account_id(unquote_to_bytes(segment).decode(errors="replace"))
+
+
+def _created_id(content: Any) -> str | None:
+    if not isinstance(content, dict):
+        raise BadJson('expected a JSON object such as {"id":"alice"}')
+    # the Java connector sends a null id and takes ours; 2021's Rafiki calls it accountId
+    account_id = content.get("id", content.get("accountId"))
+    return None if account_id is None or account_id == "" else check_account_id(account_id)
+
+
+def _json(headers: Headers, body: bytes) -> Any:
+    _require_type(headers, b"application/json")
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise BadJson(f"the body is not JSON: {problem}") from None
+    except RecursionError:
+        raise BadJson("the body is nested too deeply") from None
+
+
+def _require_type(headers: Headers, expected: bytes) -> None:
+    # insisting on it also keeps a web page from driving an engine on loopback: browsers must ask first
+    given = [value for name, value in headers if name == b"content-type"]
+    if len(given) != 1 or given[0].split(b";", 1)[0].strip().lower() != expected:
+        raise UnsupportedMediaType(expected.decode())
+
+
+def _key(headers: Headers, dialect: Dialect) -> str:
+    keys = [value for name, value in headers if name == b"idempotency-key"]
+    if not keys and dialect.rafiki:
+        return str(uuid4())
+    if len(keys) != 1:
+        raise MissingKey(len(keys))
+    return check_key(keys[0].decode("latin-1"), "Idempotency-Key")

@@ -1,0 +1,59 @@
+"""Records as JSON for operators: amounts as text in standard units, names as RFC 38 and this package use them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from settlement_core.core.lane import LaneStatus
+from settlement_core.values.records import AccountOverview, Attempt, SuspenseItem, Totals
+
+__all__ = ["account_view", "attempt_view", "lane_view", "suspense_view"]
+
+
+def account_view(account: AccountOverview) -> dict[str, Any]:
+    """Return an account with both directions' sums."""
+    return {
+        "id": account.account_id,
+        "state": account.state.value,
+        "step": None if account.step is None else account.step.value,
+        "outgoing": _totals(account.outgoing, parked="in_doubt"),
+        "incoming": _totals(account.incoming, parked="held"),
+    }
+
+
+def _totals(totals: Totals, *, parked: str) -> dict[str, str]:
+    return {
+        "entered": f"{totals.entered:f}",
+        "queued": f"{totals.queued:f}",
+        "open": f"{totals.open:f}",
+        "settled": f"{totals.settled:f}",
+        parked: f"{totals.parked:f}",
+    }
+
+
+def attempt_view(attempt: Attempt) -> dict[str, Any]:
+    """Return an attempt."""
+    return {
+        "id": attempt.attempt_id,
+        "account": attempt.account_id,
+        "direction": attempt.direction.value,
+        "state": attempt.state.value,
+        "amount": f"{attempt.amount:f}",
+        "settled": None if attempt.settled is None else f"{attempt.settled:f}",
+        "reason": attempt.reason,
+        "resolved_by": attempt.resolved_by,
+        "claimed_at": attempt.claimed_at,
+        "closed_at": attempt.closed_at,
+        "payment": None if attempt.payment is None else attempt.payment.reference,
+    }
+
+
+def suspense_view(item: SuspenseItem) -> dict[str, Any]:
+    """Return money whose owner is unknown, or was."""
+    return asdict(item) | {"amount": f"{item.amount:f}"}
+
+
+def lane_view(lane: LaneStatus) -> dict[str, Any]:
+    """Return what one direction of an account is doing now."""
+    return asdict(lane) | {"direction": lane.direction.value}

@@ -1,0 +1,58 @@
+"""Events as log lines: one line an event, as text for people or as JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import IO
+
+from settlement_core.values.events import Event
+
+__all__ = ["LogObserver", "start_logging"]
+
+logger = logging.getLogger("settlement_core")
+
+
+class LogObserver:
+    """Hands every event to the logger `settlement_core`, with the event itself as `record.event`."""
+
+    def observe(self, event: Event) -> None:
+        """Log the event at its level."""
+        level = logging.getLevelName(event.level.upper())
+        if logger.isEnabledFor(level):
+            logger.log(level, "%s", event, extra={"event": event})
+
+
+class _TextFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-8s %(message)s", "%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one JSON object: when, how grave, what, and the event's facts."""
+        content: dict[str, object] = {
+            "time": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "text": record.getMessage(),
+        }
+        event = getattr(record, "event", None)
+        if isinstance(event, Event):
+            content |= {"event": type(event).__name__, **event.facts()}
+        if record.exc_info:
+            content["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(content, default=str)
+
+
+def start_logging(*, style: str = "text", level: str = "info", stream: IO[str] | None = None) -> None:
+    """Send the log to a stream (standard error) as "text" or "json"; for programs, not for libraries."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_JsonFormatter() if style == "json" else _TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logger.setLevel(level.upper())

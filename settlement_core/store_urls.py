@@ -1,0 +1,27 @@
+"""Stores by URL: `memory:` and `sqlite:PATH`."""
+
+from __future__ import annotations
+
+from settlement_core.abc import Store
+from settlement_core.values.errors import LocalError
+
+__all__ = ["DEFAULT_STORE", "open_store"]
+
+DEFAULT_STORE = "sqlite:settlement.db"
+
+
+def open_store(url: str) -> Store:
+    """Open the store a URL names; raises a `LocalError` or `StoreBroken` with one sentence if it cannot be had."""
+    scheme, colon, rest = url.partition(":")
+    if url == "memory:":
+        from settlement_core.stores.memory import create_memory_store  # noqa: PLC0415 - only what is used
+
+        return create_memory_store()
+    if scheme == "sqlite" and rest.strip("/"):
+        from settlement_core.stores.sqlite import open_sqlite_store  # noqa: PLC0415 - only what is used
+
+        return open_sqlite_store(rest.removeprefix("//") if rest.startswith("///") else rest)
+    known = "memory: and sqlite:PATH"
+    if not colon:
+        raise LocalError(f"store {url!r} is no URL; known are {known}")
+    raise LocalError(f"store {scheme}:… is not known, or lacks its path; known are {known}")
