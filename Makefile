@@ -1,0 +1,54 @@
+# Everything a fresh machine with python3 (3.11 or newer), make and git needs: `make demo`, `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check soak bench lock clean
+
+help:  ## Show this list.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/run  ## Two settlement engines settle with each other, are killed, and lose nothing.
+	@$(BIN)/settlement-core demo $(ARGS)
+
+test: check  ## Install all that tests need, then run linters, types and all tests.
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --format=total
+	$(BIN)/python -m coverage report --fail-under=100 --include='settlement_core/values/*,settlement_core/abc.py,settlement_core/core/*'
+
+check: $(VENV)/dev  ## Linters, formatting and types only.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+soak: $(VENV)/dev  ## The long forms: many kills, many examples. Takes about ten minutes.
+	$(BIN)/settlement-core demo --settlements 20000 --kills 100 --seed $${SEED:-1}
+	SETTLEMENT_HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/stores tests/values tests/http
+
+bench: $(VENV)/dev  ## Memory of idle and active accounts, and how soon a start with 100,000 debts serves.
+	$(BIN)/python -m benchmarks
+
+lock:  ## Resolve the exact versions again (needs uv).
+	uv pip compile --quiet --universal --no-header --generate-hashes pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --no-header --generate-hashes --group dev pyproject.toml -o requirements-dev.lock
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("settlement-core needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run: requirements.lock pyproject.toml $(VENV)/bin/python
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable . || $(PIP) install --no-deps --editable .
+	@touch $@
+
+$(VENV)/dev: requirements-dev.lock $(VENV)/run
+	$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+clean:  ## Remove everything that was made here.
+	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
