@@ -25,6 +25,7 @@ from settlement_core.core.effects import Failed, perform
 from settlement_core.core.engines import open_engine
 from settlement_core.core.journal import Handle, JournalStatistics, open_journal
 from settlement_core.core.lane import LaneStatus
+from settlement_core.core.observing import Bulletin
 from settlement_core.core.services import Services
 from settlement_core.core.supervisor import Supervisor
 from settlement_core.values.amounts import check_amount
@@ -48,7 +49,7 @@ from settlement_core.values.errors import (
     StoreUnavailable,
     UnknownAccount,
 )
-from settlement_core.values.events import CoreStarted, EngineMisbehaved, Event, MessageFailed, SettlementRequested
+from settlement_core.values.events import CoreStarted, EngineMisbehaved, MessageFailed, SettlementRequested
 from settlement_core.values.identifiers import check_account_id, check_key
 from settlement_core.values.json_text import decode_json, encode_json
 from settlement_core.values.records import AccountState, Direction
@@ -246,13 +247,6 @@ class Core:
         return MessageNotHandled(account_id, reason)
 
 
-class _Silence:
-    """Observes nothing."""
-
-    def observe(self, event: Event) -> None:
-        """Let it pass."""
-
-
 @asynccontextmanager
 async def open_core(
     connect_engine: ConnectEngine,
@@ -280,13 +274,13 @@ async def open_core(
         chance: random numbers in [0, 1) for jitter.
     """
     config = config or CoreConfig()
-    observer = observer or _Silence()
+    bulletin = Bulletin(observer)
     supervisor = Supervisor()
-    async with open_journal(store, observer=observer, drain_s=config.drain_s) as journal:
+    async with open_journal(store, observer=bulletin, drain_s=config.drain_s) as journal:
         services = Services(
             journal=journal,
             connector=connector,
-            observer=observer,
+            observer=bulletin,
             now=now,
             ring=supervisor.ring,
             nudge=supervisor.nudge,
@@ -297,12 +291,12 @@ async def open_core(
                 journal=journal,
                 engine=engine,
                 connector=connector,
-                observer=observer,
+                observer=bulletin,
                 now=now,
                 chance=chance,
             )
             supervisor.start(tasks, context)
-            observer.observe(CoreStarted(engine=engine.name, verifiable=engine.verifiable is not None))
+            context.observe(CoreStarted(engine=engine.name, verifiable=engine.verifiable is not None))
             core = Core(context, supervisor)
             yield core
             core.refuse_new_work()

@@ -13,7 +13,7 @@ from settlement_core.core.incoming import IncomingLane
 from settlement_core.core.lane import Lane, LaneStatus
 from settlement_core.core.outgoing import OutgoingLane
 from settlement_core.values.commands import Due, Prune
-from settlement_core.values.errors import JournalEnded
+from settlement_core.values.errors import JournalEnded, UnknownAccount
 from settlement_core.values.events import AccountHalted, CoreStopped, RecoveryFinished
 from settlement_core.values.records import Direction
 
@@ -108,6 +108,8 @@ class Supervisor:
             await lane.run()
         except JournalEnded:
             pass  # the journal says itself why; what was under way stays open in the store
+        except UnknownAccount:
+            pass  # rung for an account that was never opened: there is nothing to do, and nothing is wrong
         except Exception as error:  # noqa: BLE001 - whatever broke, the other accounts go on; this one says so
             self._halted[key] = describe(error)
             self._context.observe(

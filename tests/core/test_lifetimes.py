@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from settlement_core.abc import AccountServices, Unanswered
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import open_core
+from settlement_core.values.commands import Claimed, Command, Result
 from settlement_core.values.errors import InvalidEngine, ShuttingDown, StoreBroken, StoreUnavailable
 from settlement_core.values.events import AccountHalted, CoreStopped, EngineMisbehaved, RecoveryFinished
 from tests.core.stores import FlakyStore, unavailable
@@ -73,17 +74,24 @@ async def test_no_new_work_is_taken_once_shutdown_began() -> None:
     assert world.account().outgoing.entered == 0
 
 
-async def test_money_claimed_but_not_yet_tried_is_handed_back_at_shutdown() -> None:
+async def test_money_claimed_but_not_yet_tried_is_handed_back_when_cut() -> None:
     """A cancellation between the claim and the effect leaves nothing in doubt with a minimal engine."""
-    world = World(MinimalEngine(takes_s=5))
+
+    class Cutting(FlakyStore):
+        def apply(self, commands: Sequence[Command[Any]]) -> list[Result]:
+            results = super().apply(commands)
+            if any(isinstance(result, Claimed) for result in results):
+                scope.cancel()
+            return results
+
+    store, engine = Cutting(), MinimalEngine()
     with anyio.CancelScope() as scope:
-        async with world.core() as core:
+        async with open_core(World(engine).connect, store=store, connector=FakeConnector()) as core:
             await core.create_account("alice")
             await core.request_settlement("alice", D(1), "a")
-            scope.cancel()
-            await anyio.lowlevel.checkpoint()
-    assert world.engine.calls == []
-    assert world.account().outgoing.queued == 1
+            await anyio.sleep_forever()
+    assert engine.calls == []
+    assert World(engine, store.inner).account().outgoing.queued == 1
 
 
 async def test_the_engine_that_dies_takes_the_core_with_it_and_is_named() -> None:
@@ -274,3 +282,44 @@ async def test_a_bug_in_one_account_is_not_the_others_affair() -> None:
     (event,) = world.ears.of(AccountHalted)
     assert (event.account_id, event.direction, event.reason) == ("alice", "incoming", "ZeroDivisionError: oops")
     assert world.account("alice").incoming.open == 1
+
+
+async def test_an_observer_that_raises_stops_no_payment(caplog: pytest.LogCaptureFixture) -> None:
+    """Its failure is logged; the settlement is recorded all the same."""
+
+    class Loud:
+        def observe(self, event: object) -> None:
+            raise RuntimeError("cannot bear it")
+
+    world = World(MinimalEngine())
+    async with open_core(world.connect, store=world.store, connector=world.connector, observer=Loud()) as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(1), "a")
+        await until(lambda: world.account().outgoing.settled == 1)
+    assert "failed on: account alice settled 1 of 1" in caplog.text
+
+
+async def test_states_are_shown_in_reprs_and_statistics() -> None:
+    """An embedder sees at a glance what a core and its lanes are doing."""
+    world = World(VerifiableEngine(MemoryLedger(), fail=["verify"] * 3))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(1), "a")
+        await anyio.sleep(1)
+        assert repr(core) == "<Core of VerifiableEngine running, 1 active lanes>"
+        (lane,) = core.lanes()
+        assert (lane.doing, lane.failures, lane.last_error) == (
+            "backing off",
+            1,
+            "verify raised RuntimeError: verify broke",
+        )
+        assert lane.next_try_in_s == pytest.approx(4)
+        (inner,) = core._supervisor._lanes.values()
+        assert repr(inner) == "<OutgoingLane 'alice' backing off, 1 failures, next in 4.0 s>"
+        core.try_settlement("alice")
+        await anyio.sleep(0.5)
+        assert core.lanes()[0].failures == 2
+        assert core.config is world.config
+        core.refuse_new_work()
+        assert repr(core) == "<Core of VerifiableEngine stopping, 1 active lanes>"
+        assert core.statistics().stopping

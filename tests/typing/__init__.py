@@ -1,0 +1,1 @@
+"""Never run, only type-checked: what users write must pass mypy strict."""
