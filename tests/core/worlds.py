@@ -25,6 +25,7 @@ from settlement_core.abc import (
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import Core, open_core
 from settlement_core.stores.memory import MemoryStore, create_memory_store
+from settlement_core.values.amounts import total
 from settlement_core.values.commands import History, Overview
 from settlement_core.values.events import Event
 from settlement_core.values.records import AccountOverview, Attempt, Payment
@@ -79,7 +80,7 @@ class FakeConnector:
 
     def total(self) -> Decimal:
         """Return everything credited."""
-        return sum(self.credited.values(), D(0))
+        return total(self.credited.values())
 
 
 @dataclass
@@ -116,7 +117,7 @@ class MemoryLedger:
 
     def total(self) -> Decimal:
         """Return everything paid."""
-        return sum((amount for _, amount in self.transactions.values()), D(0))
+        return total(amount for _, amount in self.transactions.values())
 
 
 @dataclass
@@ -217,7 +218,7 @@ class World:
         """Return the books of an account, having checked the equation of both directions."""
         (overview,) = self.store.apply([Overview(account_id=account_id)])[0]
         for t in (overview.outgoing, overview.incoming):
-            assert t.entered == t.queued + t.open + t.settled + t.parked
+            assert t.entered == total([t.queued, t.open, t.settled, t.parked])
         assert isinstance(overview, AccountOverview)
         return overview
 
