@@ -1,0 +1,1 @@
+"""Tests of the simulated ledger and of its engine, the one to copy."""
