@@ -452,6 +452,8 @@ class Books:
         found: list[Attempt] = []
         waiting = command.after is not None
         for account_id, attempt_id in self._order.values():
+            if len(found) == command.limit:
+                break
             if waiting:
                 waiting = attempt_id != command.after
                 continue
@@ -461,8 +463,6 @@ class Books:
             if command.states and attempt.state not in command.states:
                 continue
             found.append(attempt)
-            if len(found) == command.limit:
-                break
         return found
 
     def _entries(self, command: c.Entries) -> list[Entry]:

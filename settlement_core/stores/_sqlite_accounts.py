@@ -1,0 +1,127 @@
+"""Commands of a SQLite store on accounts, on money without an owner, and on the engine's own values.
+
+Every command decides first and writes last, so that a refused one has changed nothing.
+"""
+# ruff: noqa: S608 - statements are composed of constants only
+
+from __future__ import annotations
+
+from settlement_core.stores._json import freeze, thaw
+from settlement_core.stores._sqlite_entries import enqueue
+from settlement_core.stores._sqlite_rows import SUSPENSE_COLUMNS, plain_text, storable, suspense_of
+from settlement_core.stores._sqlite_session import Session
+from settlement_core.values import commands as c
+from settlement_core.values import decisions
+from settlement_core.values.errors import SuspenseConflict, UnknownSuspense
+from settlement_core.values.records import AccountState, Direction, SuspenseItem
+
+__all__ = ["assign", "close_account", "finish_step", "open_account", "put", "suspend"]
+
+# accounts
+
+
+def open_account(session: Session, command: c.OpenAccount) -> c.Applied:
+    """Create or revive the account."""
+    account = session.find_account(command.account_id)
+    if account is None:
+        account = session.add_account(command.account_id)
+    elif account.state is AccountState.OPEN:
+        return c.Applied(changed=False)
+    account.state = AccountState.OPEN
+    account.set_up, account.tear_down = command.set_up, False
+    account.changed = True
+    return c.Applied(changed=True)
+
+
+def close_account(session: Session, command: c.CloseAccount) -> c.Applied:
+    """Leave a tombstone."""
+    account = session.account(command.account_id)
+    if account.state is AccountState.DELETED:
+        return c.Applied(changed=False)
+    account.state = AccountState.DELETED
+    lane = session.lane(account, Direction.OUTGOING)
+    # an account that owes nothing need not be set up only to be torn down
+    account.set_up = account.set_up and (lane.entries_queued > 0 or lane.open_no is not None)
+    account.tear_down = command.tear_down
+    account.changed = True
+    return c.Applied(changed=True)
+
+
+def finish_step(session: Session, command: c.FinishStep) -> c.Applied:
+    """Strike off the pending step, if it is this one."""
+    account = session.account(command.account_id)
+    if decisions.pending_step(set_up=account.set_up, tear_down=account.tear_down) is not command.step:
+        return c.Applied(changed=False)
+    if account.set_up:
+        account.set_up = False
+    else:
+        account.tear_down = False
+    account.changed = True
+    return c.Applied(changed=True)
+
+
+# money whose owner is unknown
+
+_FIND_SUSPENSE = f"SELECT {SUSPENSE_COLUMNS} FROM suspense WHERE settlement_id = ?"
+_ADD_SUSPENSE = f"INSERT INTO suspense ({SUSPENSE_COLUMNS}) VALUES (?, ?, ?, ?, NULL, '', '', NULL)"
+_ASSIGN = """
+    UPDATE suspense SET account_id = ?, reason = ?, assigned_by = ?, assigned_at = ? WHERE settlement_id = ?
+"""
+
+
+def suspend(session: Session, command: c.Suspend) -> c.Applied:
+    """Keep money whose owner cannot be told."""
+    details = freeze(command.details, f"the details of unattributed settlement {command.settlement_id!r}")
+    item = _find_suspense(session, command.settlement_id)
+    if item is None:
+        values = (command.settlement_id, plain_text(command.amount), details, command.at)
+        session.execute(_ADD_SUSPENSE, values)
+    elif item.amount != command.amount:
+        problem = f"was first reported with {item.amount:f}, now with {command.amount:f}"
+        raise SuspenseConflict(command.settlement_id, problem)
+    return c.Applied(changed=item is None)
+
+
+def assign(session: Session, command: c.Assign) -> c.Entered:
+    """Make the money an incoming entry of the account it belongs to."""
+    item = _find_suspense(session, command.settlement_id)
+    if item is None:
+        raise UnknownSuspense(command.settlement_id)
+    fresh = decisions.may_assign(item, command.account_id)
+    entry = c.Enqueue(
+        account_id=command.account_id,
+        direction=Direction.INCOMING,
+        entry_id=command.settlement_id,
+        amount=item.amount,
+        at=command.at,
+    )
+    entered = enqueue(session, entry)
+    if fresh:
+        told = (storable(command.reason), storable(command.by))
+        session.execute(_ASSIGN, (command.account_id, *told, command.at, command.settlement_id))
+    return entered
+
+
+def _find_suspense(session: Session, settlement_id: str) -> SuspenseItem | None:
+    found = session.execute(_FIND_SUSPENSE, (settlement_id,)).fetchone()
+    return None if found is None else suspense_of(found)
+
+
+# the engine's own values
+
+_FIND_NOTE = "SELECT value FROM notes WHERE account_id = ? AND key = ?"
+_SET_NOTE = "REPLACE INTO notes (account_id, key, value) VALUES (?, ?, ?)"
+_DROP_NOTE = "DELETE FROM notes WHERE account_id = ? AND key = ?"
+
+
+def put(session: Session, command: c.Put) -> c.Applied:
+    """Set or delete one JSON value."""
+    frozen = freeze(command.value, f"the engine's value {command.key!r}")
+    key = (command.account_id, command.key)
+    found = session.execute(_FIND_NOTE, key).fetchone()
+    before = None if found is None else thaw(found[0])
+    if command.value is None:
+        session.execute(_DROP_NOTE, key)
+    else:
+        session.execute(_SET_NOTE, (*key, frozen))
+    return c.Applied(changed=before != thaw(frozen))

@@ -1,0 +1,117 @@
+"""Commands of a SQLite store on entries: taking them in, and forgetting them.
+
+Every command decides first and writes last, so that a refused one has changed nothing.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from settlement_core.stores._sqlite_rows import DIRECTION_CODES, KIND_CODES, plain_text
+from settlement_core.stores._sqlite_session import AccountRow, Lane, Session
+from settlement_core.values import commands as c
+from settlement_core.values.amounts import total
+from settlement_core.values.errors import IdempotencyConflict, UnknownAccount
+from settlement_core.values.records import AccountState, Direction, EntryKind
+
+__all__ = ["enqueue", "prune", "queue_again"]
+
+_REQUEST = KIND_CODES[EntryKind.REQUEST]
+
+_ADD_ENTRY = """
+    INSERT INTO entries (account_no, direction, kind, entry_id, amount, entered_at, used_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+_FIND_REQUEST = """
+    SELECT seq, amount, used_at, attempt_no FROM entries INDEXED BY entries_key
+    WHERE account_no = ? AND entry_id = ? AND direction = ? AND kind = 0
+"""
+_USE_ENTRY = "UPDATE entries SET used_at = ? WHERE seq = ?"
+_USE_ATTEMPT = "UPDATE attempts SET used_at = max(used_at, ?) WHERE attempt_no = ?"
+
+
+def enqueue(session: Session, command: c.Enqueue) -> c.Entered:
+    """Record an amount, or recognise it."""
+    account = session.account(command.account_id)
+    if account.state is AccountState.DELETED and command.direction is Direction.OUTGOING:
+        replay = _replay(session, account, command)
+        if replay is None:
+            raise UnknownAccount(command.account_id)
+        return replay
+    lane = session.lane(account, command.direction)
+    # the unique index on requests tells a replay, so that the usual new request needs no look-up
+    if not _add_entry(
+        session, lane, EntryKind.REQUEST, entry_id=command.entry_id, amount=command.amount, at=command.at
+    ):
+        replay = _replay(session, account, command)
+        assert replay is not None
+        return replay
+    lane.enter(command.amount)
+    return c.Entered(command.amount, replay=False)
+
+
+def _replay(session: Session, account: AccountRow, command: c.Enqueue) -> c.Entered | None:
+    """Return the first answer to the same request, if there was one; its key was used again just now."""
+    key = (account.account_no, command.entry_id, DIRECTION_CODES[command.direction])
+    found = session.execute(_FIND_REQUEST, key).fetchone()
+    if found is None:
+        return None
+    seq, text, used_at, attempt_no = found
+    amount = Decimal(text)
+    if amount != command.amount:
+        raise IdempotencyConflict(command.account_id, command.entry_id, first=amount, now=command.amount)
+    if command.at > used_at:
+        session.execute(_USE_ENTRY, (command.at, seq))
+        if attempt_no is not None and command.direction is Direction.OUTGOING:
+            session.execute(_USE_ATTEMPT, (command.at, attempt_no))
+    return c.Entered(amount, replay=True)
+
+
+def queue_again(session: Session, lane: Lane, kind: EntryKind, *, attempt_id: str, amount: Decimal, at: float) -> None:
+    """Put what an attempt leaves over, if anything, back into the queue."""
+    if amount:
+        _add_entry(session, lane, kind, entry_id=attempt_id, amount=amount, at=at)
+        lane.queue(amount)
+
+
+def _add_entry(session: Session, lane: Lane, kind: EntryKind, *, entry_id: str, amount: Decimal, at: float) -> bool:
+    """Add an entry to the queue; False if it is a request whose key was used before."""
+    code = DIRECTION_CODES[lane.direction]
+    values = (lane.account_no, code, KIND_CODES[kind], entry_id, plain_text(amount), at, at)
+    return session.execute(_ADD_ENTRY, values).rowcount == 1
+
+
+_FIND_PRUNABLE = """
+    SELECT t.attempt_no, a.account_id, t.first_seq, t.last_seq
+    FROM attempts t INDEXED BY attempts_prunable JOIN accounts a ON a.account_no = t.account_no
+    WHERE t.direction = 0 AND t.state = 'closed' AND t.pruned = 0 AND t.used_at < ?
+    ORDER BY t.used_at LIMIT ?
+"""
+_READ_TAKEN = """
+    SELECT kind, amount FROM entries INDEXED BY entries_account
+    WHERE account_no = ? AND seq BETWEEN ? AND ? AND attempt_no = ?
+"""
+_DROP_TAKEN = """
+    DELETE FROM entries INDEXED BY entries_account
+    WHERE account_no = ? AND seq BETWEEN ? AND ? AND attempt_no = ?
+"""
+_MARK_PRUNED = "UPDATE attempts SET pruned = 1 WHERE attempt_no = ?"
+
+
+def prune(session: Session, command: c.Prune) -> int:
+    """Forget the entries of attempts that were used least recently."""
+    forgotten = 0
+    # every attempt took at least one entry
+    found = session.execute(_FIND_PRUNABLE, (command.before, command.limit)).fetchall()
+    for attempt_no, account_id, first_seq, last_seq in found:
+        if forgotten >= command.limit:
+            break
+        account = session.account(account_id)
+        where = (account.account_no, first_seq, last_seq, attempt_no)
+        taken = session.execute(_READ_TAKEN, where).fetchall()
+        requests = total(Decimal(amount) for kind, amount in taken if kind == _REQUEST)
+        session.execute(_DROP_TAKEN, where)
+        session.execute(_MARK_PRUNED, (attempt_no,))
+        session.lane(account, Direction.OUTGOING).forget(requests)
+        forgotten += len(taken)
+    return forgotten

@@ -1,0 +1,169 @@
+"""The queries of a SQLite store. Each reads about one page, however much the store holds."""
+# ruff: noqa: S608 - statements are composed of constants only
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from settlement_core.stores._json import thaw
+from settlement_core.stores._sqlite_rows import (
+    ATTEMPT_COLUMNS,
+    ENTRY_COLUMNS,
+    SUSPENSE_COLUMNS,
+    attempt_of,
+    entry_of,
+    suspense_of,
+)
+from settlement_core.stores._sqlite_session import Session
+from settlement_core.values import commands as c
+from settlement_core.values import decisions
+from settlement_core.values.records import (
+    AccountOverview,
+    AccountState,
+    Attempt,
+    AttemptState,
+    Entry,
+    SuspenseItem,
+    Totals,
+)
+
+__all__ = ["due", "entries", "get", "history", "overview", "suspense"]
+
+_GET = "SELECT value FROM notes WHERE account_id = ? AND key = ?"
+
+
+def get(session: Session, command: c.Get) -> object:
+    """Return one JSON value."""
+    found = session.execute(_GET, (command.account_id, command.key)).fetchone()
+    return None if found is None else thaw(found[0])
+
+
+_OVERVIEW = """
+    SELECT a.account_id, a.state, a.set_up, a.tear_down,
+        o.entered, o.queued, o.open, o.settled, o.parked, o.pruned,
+        i.entered, i.queued, i.open, i.settled, i.parked, i.pruned
+    FROM accounts a
+    LEFT JOIN lanes o ON o.account_no = a.account_no AND o.direction = 0
+    LEFT JOIN lanes i ON i.account_no = a.account_no AND i.direction = 1
+"""
+_OVERVIEW_ONE = f"{_OVERVIEW} WHERE a.account_id = ?"
+_OVERVIEW_PAGE = f"{_OVERVIEW} WHERE a.account_id > ? ORDER BY a.account_id LIMIT ?"
+
+
+def overview(session: Session, command: c.Overview) -> list[AccountOverview]:
+    """Return one page of accounts, or one account."""
+    session.flush()
+    if command.account_id is not None:
+        rows = session.execute(_OVERVIEW_ONE, (command.account_id,))
+    else:
+        rows = session.execute(_OVERVIEW_PAGE, (command.after, command.limit))
+    return [_overview_of(row) for row in rows]
+
+
+def _overview_of(row: tuple[Any, ...]) -> AccountOverview:
+    return AccountOverview(
+        account_id=row[0],
+        state=AccountState(row[1]),
+        step=decisions.pending_step(set_up=bool(row[2]), tear_down=bool(row[3])),
+        outgoing=_totals_of(row[4:10]),
+        incoming=_totals_of(row[10:16]),
+    )
+
+
+def _totals_of(sums: tuple[str | None, ...]) -> Totals:
+    entered, queued, opened, settled, parked, pruned = (Decimal(text or 0) for text in sums)
+    return Totals(entered=entered, queued=queued, open=opened, settled=settled, parked=parked, pruned=pruned)
+
+
+_DUE = """
+    SELECT account_id FROM accounts INDEXED BY accounts_due
+    WHERE due <> 0 AND account_id > ? ORDER BY account_id LIMIT ?
+"""
+
+
+def due(session: Session, command: c.Due) -> list[str]:
+    """Return one page of accounts with something to do."""
+    session.flush()
+    return [account_id for (account_id,) in session.execute(_DUE, (command.after, command.limit))]
+
+
+_FIND_CURSOR = "SELECT min(attempt_no) FROM attempts WHERE attempt_id = ?"
+
+# an attempt whose account is missing is still shown
+_OWNED = f"""
+    SELECT {ATTEMPT_COLUMNS}, coalesce(a.account_id, '#' || t.account_no)
+    FROM attempts t %s LEFT JOIN accounts a ON a.account_no = t.account_no
+"""
+_HISTORY = f"{_OWNED % ''} WHERE t.attempt_no > ? ORDER BY t.attempt_no"
+_HISTORY_OF_ACCOUNT = f"""
+    {_OWNED % "INDEXED BY attempts_account"} WHERE t.account_no = ? AND t.attempt_no > ? ORDER BY t.attempt_no
+"""
+_HISTORY_OF_STATE = f"""
+    {_OWNED % "INDEXED BY attempts_unclosed"}
+    WHERE t.state = ? AND t.state <> 'closed' AND t.attempt_no > ? ORDER BY t.attempt_no
+"""
+
+
+def history(session: Session, command: c.History) -> list[Attempt]:
+    """Return one page of attempts.
+
+    Attempts that are not closed are few, and have an index of their own.
+    """
+    start = 0
+    if command.after is not None:
+        (start,) = session.execute(_FIND_CURSOR, (command.after,)).fetchone()
+        if start is None:
+            return []
+    rows: Iterable[tuple[Any, ...]]
+    if command.states and AttemptState.CLOSED not in command.states:
+        rows = heapq.merge(*(session.execute(_HISTORY_OF_STATE, (state.value, start)) for state in command.states))
+    elif command.account_id is None:
+        rows = session.execute(_HISTORY, (start,))
+    else:
+        account = session.find_account(command.account_id)
+        if account is None:
+            return []
+        rows = session.execute(_HISTORY_OF_ACCOUNT, (account.account_no, start))
+    found: list[Attempt] = []
+    for row in rows:
+        if len(found) == command.limit:
+            break
+        *columns, account_id = row
+        if command.account_id not in {None, account_id}:
+            continue
+        attempt = attempt_of(tuple(columns), account_id).attempt
+        if not command.states or attempt.state in command.states:
+            found.append(attempt)
+    return found
+
+
+_ENTRIES = f"""
+    SELECT {ENTRY_COLUMNS}
+    FROM entries e INDEXED BY entries_account LEFT JOIN attempts t ON t.attempt_no = e.attempt_no
+    WHERE e.account_no = ? AND e.seq > ? ORDER BY e.seq LIMIT ?
+"""
+
+
+def entries(session: Session, command: c.Entries) -> list[Entry]:
+    """Return one page of an account's entries."""
+    account = session.find_account(command.account_id)
+    if account is None:
+        return []
+    rows = session.execute(_ENTRIES, (account.account_no, command.after, command.limit))
+    return [entry_of(row, command.account_id) for row in rows]
+
+
+_SUSPENSE = f"SELECT {SUSPENSE_COLUMNS} FROM suspense WHERE settlement_id > ? ORDER BY settlement_id LIMIT ?"
+_SUSPENSE_UNASSIGNED = f"""
+    SELECT {SUSPENSE_COLUMNS} FROM suspense INDEXED BY suspense_unassigned
+    WHERE account_id IS NULL AND settlement_id > ? ORDER BY settlement_id LIMIT ?
+"""
+
+
+def suspense(session: Session, command: c.Suspense) -> list[SuspenseItem]:
+    """Return one page of money whose owner is, or was, unknown."""
+    query = _SUSPENSE if command.assigned else _SUSPENSE_UNASSIGNED
+    return [suspense_of(row) for row in session.execute(query, (command.after, command.limit))]

@@ -1,0 +1,286 @@
+"""The store for one machine: one SQLite file, one connection, one process.
+
+A batch is one transaction, on the disk when `apply` returns (write-ahead log, `synchronous=FULL`). The file stays
+locked for as long as it is open, so that no second process can ever pay the same debt.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from settlement_core.stores import _sqlite_accounts, _sqlite_attempts, _sqlite_entries, _sqlite_queries
+from settlement_core.stores._sqlite_inspection import inspect
+from settlement_core.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
+from settlement_core.stores._sqlite_session import Session
+from settlement_core.values import commands as c
+from settlement_core.values.errors import (
+    LocalError,
+    SettlementError,
+    StoreBroken,
+    StoreLocked,
+    StoreUnavailable,
+)
+
+__all__ = ["SqliteStore", "open_sqlite_store"]
+
+_CACHE_KIB = 64 * 1024
+"""Pages kept in memory at most, as far as they are used: keys are random, so lookups come from all over the file."""
+
+_LOG_PAGES = 8000
+"""Pages (32 MiB) in the log before they are moved into the file: pages written often are moved once."""
+
+_SETTLE_LOCK_MS = 2000
+"""How long taking the file waits for another process that is just being refused it."""
+
+# failures that may pass without anybody touching the file
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+_Handler = Callable[[Session, Any], c.Result]
+
+_HANDLERS: dict[type, _Handler] = {
+    c.OpenAccount: _sqlite_accounts.open_account,
+    c.CloseAccount: _sqlite_accounts.close_account,
+    c.FinishStep: _sqlite_accounts.finish_step,
+    c.Enqueue: _sqlite_entries.enqueue,
+    c.Claim: _sqlite_attempts.claim,
+    c.Note: _sqlite_attempts.note,
+    c.Close: _sqlite_attempts.close,
+    c.Hold: _sqlite_attempts.hold,
+    c.Release: _sqlite_attempts.release,
+    c.Resolve: _sqlite_attempts.resolve,
+    c.Suspend: _sqlite_accounts.suspend,
+    c.Assign: _sqlite_accounts.assign,
+    c.Put: _sqlite_accounts.put,
+    c.Prune: _sqlite_entries.prune,
+    c.Get: _sqlite_queries.get,
+    c.Overview: _sqlite_queries.overview,
+    c.Due: _sqlite_queries.due,
+    c.History: _sqlite_queries.history,
+    c.Entries: _sqlite_queries.entries,
+    c.Suspense: _sqlite_queries.suspense,
+}
+
+
+class SqliteStore:
+    """One open file. Made by `open_sqlite_store`; owns the lock on the file until `close`.
+
+    `apply` may be called from any thread, by one caller at a time.
+    """
+
+    threaded = True
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._identity = _identity(path)
+
+    def __repr__(self) -> str:
+        return f"<SqliteStore {str(self.path)!r}>"
+
+    def apply(self, commands: Sequence[c.Command[Any]]) -> list[c.Result]:
+        """Apply a batch in order, in one transaction; see `settlement_core.abc.Store`."""
+        self._require_file()
+        try:
+            if self._connection.in_transaction:
+                # the batch before failed, and so did taking it back
+                self._connection.execute("ROLLBACK")
+            self._connection.execute("BEGIN IMMEDIATE")
+            session = Session(self._connection)
+            results = [_answer(session, command) for command in commands]
+            session.flush()
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as problem:
+            self._roll_back()
+            raise _explain(problem, self.path) from problem
+        except (ArithmeticError, ValueError) as problem:
+            self._roll_back()
+            raise StoreBroken(
+                f"the store at {self.path} holds a row that cannot be read ({problem!r}); nothing of this batch was "
+                "recorded: restore a backup, or have the row looked at"
+            ) from problem
+        except BaseException:
+            self._roll_back()
+            raise
+        return results
+
+    def inspect(self) -> list[str]:
+        """Return one sentence for everything in the file that is not as it should be; reads all of it."""
+        try:
+            return list(inspect(self._connection))
+        except sqlite3.Error as problem:
+            raise _explain(problem, self.path) from problem
+
+    def close(self) -> None:
+        """Move what is in the log into the file and give the lock back. May be called twice."""
+        # a log that cannot be moved now stays beside the file and is read at the next opening
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._connection.close()
+
+    def _roll_back(self) -> None:
+        # SQLite has often rolled back by itself
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def _require_file(self) -> None:
+        """Raise if the file or its log is gone: what is written to a removed file is lost with this process."""
+        if _identity(self.path) != self._identity:
+            raise StoreBroken(
+                f"the store at {self.path} was removed, replaced or renamed while open; nothing of this batch was "
+                "recorded: stop this process, and put the file and its -wal file back before starting again"
+            )
+
+
+def open_sqlite_store(path: str | os.PathLike[str]) -> SqliteStore:
+    """Open the store in the file at `path`, creating it if there is none, and take its lock.
+
+    Raises `StoreLocked` if another process has it open, `StoreBroken` if the file is damaged, is not a store of this
+    package or was written by a newer version, and `LocalError` if the path cannot be used.
+    """
+    file = Path(path).absolute()
+    _require_usable(file)
+    connection = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256)
+    try:
+        _take(connection, file)
+        _migrate(connection)
+        return SqliteStore(file, connection)
+    except sqlite3.Error as problem:
+        connection.close()
+        raise _explain_opening(problem, file) from problem
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _answer(session: Session, command: c.Command[Any]) -> c.Result:
+    try:
+        return _HANDLERS[type(command)](session, command)
+    except LocalError as refusal:
+        # whoever keeps the answer must not keep this transaction's frames alive
+        return refusal.with_traceback(None)
+    except UnicodeEncodeError as problem:
+        # every id is looked up before anything is written
+        kind = type(command).__name__
+        return LocalError(f"cannot keep {kind}: {problem.object!r} holds half a character; nothing was recorded")
+
+
+def _require_usable(file: Path) -> None:
+    """Raise `LocalError` if there can be no store at this path; create the file, for its owner only, if it is new."""
+    try:
+        # a store may hold signed payments. Closing a file that SQLite has open would drop its lock: hence O_EXCL
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        if file.is_dir():
+            raise LocalError(f"cannot open a store at {file}: it is a directory; name a file in it") from None
+        if not os.access(file, os.R_OK | os.W_OK):
+            raise LocalError(
+                f"cannot open a store at {file}: this user may not read and write it; change its owner or mode"
+            ) from None
+    except OSError as problem:
+        raise LocalError(
+            f"cannot create a store at {file}: {problem.strerror}; name a file in an existing directory that this "
+            "user may write to"
+        ) from None
+
+
+def _take(connection: sqlite3.Connection, file: Path) -> None:
+    """Lock the file for as long as it is open, and see that it is ours."""
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+    # of two processes that start together exactly one gets past this
+    connection.execute("BEGIN IMMEDIATE")
+    application_id, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    connection.execute("COMMIT")
+    if application_id != APPLICATION_ID and (application_id, version, tables) != (0, 0, 0):
+        raise StoreBroken(f"{file} is a SQLite file of some other program, not a settlement store; it was not changed")
+    if version > len(MIGRATIONS):
+        raise StoreBroken(
+            f"the store at {file} was written by a newer version of settlement_core (its format is {version}, this "
+            f"one knows up to {len(MIGRATIONS)}); it was not changed: run that version, or a newer one"
+        )
+    connection.execute(f"PRAGMA busy_timeout={_SETTLE_LOCK_MS}").fetchall()
+    mode = _pragma(connection, "journal_mode=WAL")
+    if mode != "wal":
+        raise LocalError(f"cannot open a store at {file}: SQLite cannot keep a write-ahead log there, only {mode!r}")
+    for setting in (
+        "synchronous=FULL",
+        # only macOS knows these: its plain fsync does not reach the disk
+        "fullfsync=ON",
+        "checkpoint_fullfsync=ON",
+        f"cache_size=-{_CACHE_KIB}",
+        f"wal_autocheckpoint={_LOG_PAGES}",
+    ):
+        connection.execute(f"PRAGMA {setting}").fetchall()
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file to this version's format, one transaction per step."""
+    for number in range(_pragma(connection, "user_version"), len(MIGRATIONS)):
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in MIGRATIONS[number]:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={number + 1}")
+        connection.execute("COMMIT")
+
+
+def _pragma(connection: sqlite3.Connection, pragma: str) -> Any:
+    return connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Return what tells the file and its log from others that may take their names."""
+    try:
+        found = (path.stat(), path.with_name(f"{path.name}-wal").stat())
+    except OSError:
+        return None
+    return tuple(number for stat in found for number in (stat.st_dev, stat.st_ino))
+
+
+def _primary_code(problem: sqlite3.Error) -> int:
+    code: int = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
+    return code & 0xFF
+
+
+def _explain(problem: sqlite3.Error, file: Path) -> SettlementError:
+    """Return what a failed batch is answered with."""
+    if _primary_code(problem) in _PASSING:
+        return StoreUnavailable(
+            f"the store at {file} takes nothing now: {problem}; nothing of this batch was recorded, it may be applied "
+            "again"
+        )
+    return StoreBroken(f"the store at {file} is broken: {problem}; nothing of this batch was recorded")
+
+
+def _explain_opening(problem: sqlite3.Error, file: Path) -> SettlementError:
+    """Return what a failed opening is answered with."""
+    code = _primary_code(problem)
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return StoreLocked(
+            f"cannot open the store at {file}: another process has it open; ask the running server through its "
+            "admin port, or stop it first"
+        )
+    if code == sqlite3.SQLITE_NOTADB:
+        return StoreBroken(f"{file} is not a settlement store: it is not a SQLite file; it was not changed")
+    if code in _PASSING:
+        return LocalError(f"cannot open the store at {file}: {problem}")
+    return StoreBroken(f"the store at {file} is broken: {problem}")

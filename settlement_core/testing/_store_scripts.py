@@ -1,0 +1,307 @@
+"""Random scripts for `check_store`: few names and telling amounts, so that commands meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import Any, cast
+
+from hypothesis import strategies as st
+
+from settlement_core.values import commands as c
+from settlement_core.values.amounts import ZERO, add, subtract
+from settlement_core.values.records import Attempt, AttemptState, Direction, Payment
+from settlement_core.values.records import Step as AccountStep
+
+__all__ = ["ACCOUNTS", "KEYS", "OnAttempt", "Step", "scripts", "tours"]
+
+ACCOUNTS = ("alice", "Bob", "~" * 128)
+"""The last one is not opened to begin with."""
+
+KEYS = ("cursor", "address {x}:'\"")
+"""Keys of the engine's values."""
+
+_ENTRY_IDS = (*"12345678", "é {a} '\"%_", "k" * 255)
+_SETTLEMENT_IDS = ("s1", "S2", "0x€")
+_HOUR = 1_700_000_000.125
+_JSON: tuple[object, ...] = (
+    0,
+    "",
+    "é",
+    [],
+    {"hash": "0x1", "nonce": 7, "fees": [1.5, None, True, {}]},
+    {"nonce": 7, "hash": "0x2"},
+    10**30,
+)
+
+
+@dataclass(frozen=True)
+class OnAttempt:
+    """A command on an attempt that the script before it has made: which, and of what amount, shows in its turn.
+
+    Attributes:
+        order: the type of the command.
+        fitting: choose among attempts on which it can be carried out, if there are any.
+        back: how many attempts to go back from the latest, round and round; `_NEVER` means one that never was.
+        share: how much of the attempt's amount the command is about.
+    """
+
+    order: type[c.Command[Any]]
+    fitting: bool
+    back: int
+    share: str
+    at: float
+    reason: str
+    by: str
+    reference: object
+
+    def spell_out(self, attempts: Sequence[Attempt]) -> c.Command[Any]:
+        """Return the command, given all attempts so far."""
+        fitting = [attempt for attempt in attempts if attempt.state in _FITTING[self.order]]
+        chosen = fitting if self.fitting and fitting else attempts
+        if not chosen or self.back == _NEVER:
+            return self._command(ACCOUNTS[0], "never was", Decimal(1))
+        attempt = chosen[-1 - self.back % len(chosen)]
+        return self._command(attempt.account_id, attempt.attempt_id, _share_of(attempt.amount, self.share))
+
+    def _command(self, account_id: str, attempt_id: str, settled: Decimal) -> c.Command[Any]:
+        facts = {"payment": Payment(settled, self.reference), "settled": settled}
+        facts |= {"at": self.at, "reason": self.reason, "by": self.by}
+        wanted = {field.name: facts[field.name] for field in fields(cast("Any", self.order)) if field.name in facts}
+        return cast("Any", self.order)(account_id=account_id, attempt_id=attempt_id, **wanted)  # type: ignore[no-any-return]
+
+
+_NEVER = 8
+
+_FITTING = {
+    c.Note: {AttemptState.OPEN},
+    c.Close: {AttemptState.OPEN},
+    c.Hold: {AttemptState.OPEN},
+    c.Release: {AttemptState.HELD},
+    c.Resolve: {AttemptState.HELD, AttemptState.IN_DOUBT, AttemptState.RELEASED},
+}
+
+
+def _share_of(amount: Decimal, share: str) -> Decimal:
+    exponent = amount.as_tuple().exponent
+    assert isinstance(exponent, int)
+    unit = Decimal((0, (1,), exponent))
+    shares = {"none": ZERO, "little": unit, "most": subtract(amount, unit), "all": amount}
+    shares |= {"too much": add(amount, unit), "negative": unit.copy_negate()}
+    return shares[share]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch, and what happens with it besides.
+
+    Attributes:
+        batch: the commands.
+        fail_after: have the store fail after so many of its own steps first, then apply the batch again.
+        again: numbers of earlier commands to apply once more, counted from the first one ever.
+        whole_again: apply the whole batch once more.
+        reopen: close and open the store afterwards.
+    """
+
+    batch: tuple[c.Command[Any] | OnAttempt, ...]
+    fail_after: int | None = None
+    again: tuple[int, ...] = ()
+    whole_again: bool = False
+    reopen: bool = False
+
+
+_accounts = st.sampled_from((*ACCOUNTS[:2], *ACCOUNTS))
+_directions = st.sampled_from(Direction)
+_times = st.integers(0, 6).map(lambda hours: _HOUR + hours * 3600.0)
+_reasons = st.sampled_from(("", "answer lost", "it's “paid”"))
+_json = st.sampled_from(_JSON)
+_limits = st.sampled_from((1, 2, 1000))
+_amounts = st.one_of(
+    st.sampled_from(
+        tuple(
+            map(
+                Decimal,
+                ("1", "1.50", "1.5", "2", "0.001", "0.999", "12345.678", "9" * 300, "1e-255", "0." + "1" * 255),
+            )
+        )
+    ),
+    st.builds(
+        lambda digits, scale: Decimal((0, tuple(map(int, str(digits))), -scale)),
+        st.integers(1, 10**20),
+        st.integers(0, 18),
+    ),
+)
+_scales = st.sampled_from((None, None, 0, 2, 6, 255))
+_caps = st.sampled_from((None, None, Decimal(1), Decimal("1.005"), Decimal(10) ** 19))
+
+
+# unique per account, as the core's are; most are new
+_attempts = st.tuples(_accounts, st.integers(1, 40)).map(lambda pair: (pair[0], f"{pair[0]}/{pair[1]}"))
+
+
+def _claims(**bounds: st.SearchStrategy[Any]) -> st.SearchStrategy[c.Command[Any]]:
+    return st.builds(
+        lambda ids, facts: c.Claim(account_id=ids[0], attempt_id=ids[1], **facts),
+        _attempts,
+        st.fixed_dictionaries({"direction": _directions, "at": _times, **bounds}),
+    )
+
+
+def _money() -> st.SearchStrategy[c.Command[Any] | OnAttempt]:
+    """Commands that move money about: most of what a store does."""
+    enqueue = st.builds(
+        c.Enqueue,
+        account_id=_accounts,
+        direction=_directions,
+        entry_id=st.sampled_from(_ENTRY_IDS),
+        amount=_amounts,
+        at=_times,
+    )
+    on_attempt = st.builds(
+        OnAttempt,
+        order=st.sampled_from((c.Close, c.Close, c.Note, c.Hold, c.Hold, c.Release, c.Resolve)),
+        fitting=st.sampled_from((True, True, False)),
+        back=st.integers(0, _NEVER),
+        share=st.sampled_from(("none", "little", "most", "all", "all", "too much", "negative")),
+        at=_times,
+        reason=_reasons,
+        by=st.sampled_from(("carol", "dave")),
+        reference=_json,
+    )
+    bounded = _claims(max_entries=st.integers(1, 3), scale=_scales, cap=_caps)
+    return st.one_of(enqueue, enqueue, bounded, _claims(), on_attempt, on_attempt, on_attempt)
+
+
+def _upkeep() -> st.SearchStrategy[c.Command[Any]]:
+    """Commands on accounts, on money without an owner, on the engine's values; and forgetting."""
+    settlement_ids = st.sampled_from(_SETTLEMENT_IDS)
+    owners = st.sampled_from(("", *ACCOUNTS))
+    return st.one_of(
+        st.builds(c.OpenAccount, account_id=_accounts, at=_times, set_up=st.booleans()),
+        st.builds(c.CloseAccount, account_id=_accounts, at=_times, tear_down=st.booleans()),
+        st.builds(
+            c.FinishStep,
+            account_id=_accounts,
+            step=st.sampled_from(AccountStep),
+        ),
+        st.builds(c.Suspend, settlement_id=settlement_ids, amount=_amounts, details=_json, at=_times),
+        st.builds(
+            c.Assign,
+            settlement_id=settlement_ids,
+            account_id=_accounts,
+            reason=_reasons,
+            by=st.just("carol"),
+            at=_times,
+        ),
+        st.builds(c.Put, account_id=owners, key=st.sampled_from(KEYS), value=st.one_of(st.none(), _json)),
+        # whatever the order in which a store forgets, all that may be forgotten is
+        st.builds(c.Prune, before=_times, limit=st.just(10_000)),
+    )
+
+
+def _questions() -> st.SearchStrategy[c.Command[Any]]:
+    attempt_ids = st.one_of(st.none(), _attempts.map(lambda pair: pair[1]))
+    return st.one_of(
+        st.builds(c.Get, account_id=st.sampled_from(("", *ACCOUNTS)), key=st.sampled_from(KEYS)),
+        st.builds(
+            c.Overview, account_id=st.one_of(st.none(), _accounts), after=st.sampled_from(("", "Z")), limit=_limits
+        ),
+        st.builds(c.Due, after=st.sampled_from(("", "Z")), limit=_limits),
+        st.builds(
+            c.History,
+            account_id=st.one_of(st.none(), _accounts),
+            states=st.frozensets(st.sampled_from(AttemptState)),
+            after=attempt_ids,
+            limit=_limits,
+        ),
+        st.builds(c.Entries, account_id=_accounts, limit=_limits),
+        st.builds(c.Suspense, after=st.sampled_from(("", "S2")), limit=_limits, assigned=st.booleans()),
+    )
+
+
+def scripts(*, can_reopen: bool, can_fail: bool) -> st.SearchStrategy[list[Step]]:
+    """Return scripts that open two accounts and then do anything, in batches."""
+    command = st.one_of(_money(), _money(), _money(), _upkeep(), _questions())
+    step = st.builds(
+        Step,
+        batch=st.lists(command, min_size=1, max_size=12).map(tuple),
+        fail_after=st.one_of(st.none(), st.integers(0, 200)) if can_fail else st.none(),
+        again=st.lists(st.integers(0, 200), max_size=2).map(tuple),
+        whole_again=st.booleans(),
+        reopen=st.sampled_from((False, False, True)) if can_reopen else st.just(value=False),
+    )
+    opened = st.builds(
+        lambda set_up: Step(
+            (
+                c.OpenAccount(account_id=ACCOUNTS[0], at=_HOUR, set_up=set_up),
+                c.OpenAccount(account_id=ACCOUNTS[1], at=_HOUR),
+            )
+        ),
+        st.sampled_from((False, False, True)),
+    )
+    return st.builds(lambda first, rest: [first, *rest], opened, st.lists(step, min_size=1, max_size=12))
+
+
+def tours() -> list[list[Step]]:
+    """Return scripts that visit every turn a command can take, so that none is left to chance."""
+    alice = ACCOUNTS[0]
+    o, i = Direction.OUTGOING, Direction.INCOMING
+    told = {"reason": "seen", "by": "carol"}
+
+    def enter(entry_id: str, amount: str, direction: Direction = o, hours: int = 0) -> c.Enqueue:
+        at = _HOUR + hours * 3600.0
+        return c.Enqueue(account_id=alice, direction=direction, entry_id=entry_id, amount=Decimal(amount), at=at)
+
+    def claim(attempt_id: str, direction: Direction = o, **bounds: Any) -> c.Claim:
+        return c.Claim(account_id=alice, direction=direction, attempt_id=attempt_id, at=_HOUR, **bounds)
+
+    def close(attempt_id: str, settled: str) -> c.Close:
+        return c.Close(account_id=alice, attempt_id=attempt_id, settled=Decimal(settled), at=_HOUR)
+
+    def note(attempt_id: str, amount: str) -> c.Note:
+        return c.Note(account_id=alice, attempt_id=attempt_id, payment=Payment(Decimal(amount), {"hash": "0x1"}))
+
+    def hold(attempt_id: str) -> c.Hold:
+        return c.Hold(account_id=alice, attempt_id=attempt_id, reason="lost")
+
+    def release(attempt_id: str) -> c.Release:
+        return c.Release(account_id=alice, attempt_id=attempt_id, **told)
+
+    def resolve(attempt_id: str, settled: str) -> c.Resolve:
+        return c.Resolve(account_id=alice, attempt_id=attempt_id, settled=Decimal(settled), at=_HOUR, **told)
+
+    tour: list[c.Command[Any]] = [
+        # an account's life: set-up first, tear-down last
+        c.OpenAccount(account_id=alice, at=_HOUR, set_up=True),
+        *(claim("a"), enter("1", "1.50"), enter("1", "1.5", hours=1), enter("1", "2"), claim("a")),
+        *(c.Due(), c.Overview()),
+        *(c.FinishStep(account_id=alice, step=step) for step in AccountStep),
+        # leftovers, dust and caps; one attempt at a time; a key used after it was claimed
+        *(claim("a"), claim("b"), enter("2", "0.75"), enter("1", "1.50", hours=2), note("a", "1.5"), note("a", "1")),
+        *(close("a", "2"), close("a", "1"), close("a", "1"), close("a", "1.1"), claim("a")),
+        *(claim("b", scale=0, cap=Decimal(5)), close("b", "1"), claim("c", scale=0), claim("c", max_entries=1)),
+        # in doubt
+        *(hold("c"), hold("c"), enter("3", "7"), claim("d"), resolve("c", "9"), resolve("c", "0.1"), resolve("c", "0")),
+        # forgetting, with a key used later than its attempt was closed
+        *(close("d", "7"), enter("3", "7", hours=5), c.Prune(before=_HOUR + 3 * 3600.0, limit=10_000)),
+        *(enter("1", "9"), enter("3", "7")),
+        # held, released out of order, resolved while released
+        *(command for name in "xyz" for command in (enter(name, "3", i), claim(name, i), hold(name))),
+        *(enter("w", "1", i), release("z"), release("y"), release("y"), release("x"), claim("v", i), claim("v", i)),
+        *(release("z"), hold("z"), release("z"), resolve("x", "2"), claim("v", i), close("y", "3"), claim("v", i)),
+        *(close("z", "3"), claim("v", i), note("v", "1")),
+        # money without an owner
+        c.Suspend(settlement_id="s", amount=Decimal(4), details={"n": 1}, at=_HOUR),
+        c.Suspend(settlement_id="s", amount=Decimal(5), details={"n": 1}, at=_HOUR),
+        *(c.Assign(settlement_id="s", account_id=owner, at=_HOUR, **told) for owner in (ACCOUNTS[2], alice, alice)),
+        c.Assign(settlement_id="s", account_id=ACCOUNTS[1], at=_HOUR, **told),
+        # a tombstone drains, takes what comes in, answers replays, and is torn down when nothing more can go out
+        c.CloseAccount(account_id=alice, at=_HOUR, tear_down=True),
+        *(enter("4", "1"), enter("3", "7"), enter("u", "1", i), claim("e"), close("e", "0"), claim("f")),
+        *(close("f", "9.15"), claim("g"), c.OpenAccount(account_id=alice, at=_HOUR, set_up=True), claim("g")),
+        *(c.CloseAccount(account_id=alice, at=_HOUR, tear_down=True), claim("g"), claim("h")),
+        *(c.FinishStep(account_id=alice, step=step) for step in AccountStep),
+        *(claim("h"), c.Due(), c.Overview(), c.Entries(account_id=alice), c.History(), c.Suspense(assigned=True)),
+    ]
+    return [[Step((command,), reopen=True) for command in tour], [Step(tuple(tour), whole_again=True, fail_after=150)]]
