@@ -43,7 +43,7 @@ $(VENV)/bin/python:
 
 $(VENV)/run: requirements.lock pyproject.toml $(VENV)/bin/python
 	$(PIP) install --require-hashes -r requirements.lock
-	$(PIP) install --no-deps --no-build-isolation --editable . || $(PIP) install --no-deps --editable .
+	$(PIP) install --no-deps --editable .
 	@touch $@
 
 $(VENV)/dev: requirements-dev.lock $(VENV)/run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -22,10 +23,13 @@ START_S = 30.0
 class EngineProcess:
     """`settlement-core serve` with fixed settings, killed and started again at will."""
 
-    def __init__(self, name: str, arguments: list[str], *, port: int, log: Path) -> None:
+    def __init__(self, name: str, arguments: list[str], *, log: Path) -> None:
+        port, admin_port = _free_ports(2)
         self.name = name
         self.url = f"http://127.0.0.1:{port}"
-        self._command = [sys.executable, "-m", "settlement_core", "serve", *arguments, "--port", str(port)]
+        self._admin_url = f"http://127.0.0.1:{admin_port}"
+        ports = ["--port", str(port), "--admin-port", str(admin_port)]
+        self._command = [sys.executable, "-m", "settlement_core", "serve", *arguments, *ports]
         self._log = log
         self._process: anyio.abc.Process | None = None
 
@@ -60,25 +64,39 @@ class EngineProcess:
                 self._process.kill()
             await self._process.aclose()
 
+    async def is_idle(self) -> bool:
+        """Tell whether the engine has nothing left to pay, verify or credit."""
+        answer = await self._get(f"{self._admin_url}/statistics")
+        if answer is None or not answer.is_success:
+            return False
+        statistics = answer.json()
+        return bool(statistics["recovered"] and not statistics["active_lanes"])
+
     async def _answers(self) -> bool:
+        return await self._get(self.url) is not None
+
+    async def _get(self, url: str) -> httpx2.Response | None:
         async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
             try:
-                await client.get(self.url)
+                return await client.get(url)
             except httpx2.TransportError:
-                return False
-        return True
+                return None
 
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "without a word"
 
 
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as probes:
+        sockets = [probes.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in sockets]
+
+
 @asynccontextmanager
 async def open_engine_process(name: str, arguments: list[str], *, log: Path) -> AsyncIterator[EngineProcess]:
-    """Give an engine process, not yet started, on a port that was free; nothing of it is left afterwards."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    process = EngineProcess(name, arguments, port=port, log=log)
+    """Give an engine process, not yet started, on ports that were free; nothing of it is left afterwards."""
+    process = EngineProcess(name, arguments, log=log)
     try:
         yield process
     finally:

@@ -126,7 +126,7 @@ async def _set_stage(folder: Path) -> AsyncIterator[_Stage]:
             stage.stores[name] = folder / f"{name}.db"
             arguments = ["simulated", "-o", f"ledger={folder / 'ledger.db'}", "-o", f"address={name}"]
             arguments += ["--store", f"sqlite:{stage.stores[name]}", "--connector-url", connector.url]
-            arguments += ["--admin-port", "-1", "--backend", backend, "--log-level", "warning"]
+            arguments += ["--backend", backend, "--log-level", "warning"]
             stage.engines[name] = await parts.enter_async_context(
                 open_engine_process(name, arguments, log=folder / f"{name}.log")
             )
@@ -162,7 +162,7 @@ async def _play(stage: _Stage, plan: DemoPlan, progress: Progress, ledger: Simul
             work.start_soon(_kill, stage, moments, progress, chance)
         progress.enter("waiting for the last credit")
         with anyio.move_on_after(DRAIN_S):
-            while progress.requested != progress.credited:
+            while not await _is_quiet(stage):
                 await anyio.sleep(0.05)
         tasks.cancel_scope.cancel()
 
@@ -188,6 +188,12 @@ async def _kill(stage: _Stage, moments: list[int], progress: Progress, chance: r
         await engine.kill()
         progress.kills += 1
         await engine.start()
+
+
+async def _is_quiet(stage: _Stage) -> bool:
+    """Tell whether everything arrived, and both engines have recorded that it did."""
+    requested, credited = stage.totals()
+    return requested == credited and all([await engine.is_idle() for engine in stage.engines.values()])
 
 
 async def _watch(stage: _Stage, progress: Progress) -> None:
