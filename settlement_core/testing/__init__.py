@@ -1,1 +1,39 @@
-"""Beside the floors: test tools for engines, stores and connectors. Nothing above imports this."""
+"""Beside the floors: test tools for engines, stores and connectors. Nothing above imports this.
+
+`check_store` needs Hypothesis: `pip install settlement-core[testing]`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from settlement_core.testing.clocks import AutojumpLoop as AutojumpLoop
+from settlement_core.testing.clocks import virtual_backend as virtual_backend
+from settlement_core.testing.connector import TestConnector as TestConnector
+from settlement_core.testing.connector import link_accounts as link_accounts
+from settlement_core.testing.connector import open_test_connector as open_test_connector
+from settlement_core.testing.connector_check import check_connector as check_connector
+
+if TYPE_CHECKING:
+    from settlement_core.testing.store_check import check_store as check_store
+
+__all__ = [
+    "AutojumpLoop",
+    "TestConnector",
+    "check_connector",
+    "check_store",
+    "link_accounts",
+    "open_test_connector",
+    "virtual_backend",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs Hypothesis only when it is asked for."""
+    if name != "check_store":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from settlement_core.testing.store_check import check_store  # noqa: PLC0415 - see above
+    except ModuleNotFoundError as problem:
+        raise ImportError(f"check_store needs {problem.name}: pip install settlement-core[testing]") from problem
+    return check_store
