@@ -6,6 +6,7 @@ Where things are, from the bottom up; imports only go downward:
     abc.py       the ports: what an engine, a store, a connector and an observer must do
     core/        the journal, the lanes that settle and credit, the supervisor that owns them, `open_core`
     stores/      where commands become durable          engines/     ledgers that come with the package
+    auditing/    proof, from a store alone, that nothing was lost or doubled
     connector.py the connector's API, as its client     observers/   who listens to events
     http/        RFC 38's API, and the operator's       server.py    all of it, served by hypercorn
     cli/         the command line                       demo/        the demonstration
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from settlement_core.abc import Unanswered as Unanswered
     from settlement_core.abc import Verdict as Verdict
     from settlement_core.abc import VerifiableEngine as VerifiableEngine
-    from settlement_core.audit import AuditReport as AuditReport
-    from settlement_core.audit import audit as audit
+    from settlement_core.auditing.audit import AuditReport as AuditReport
+    from settlement_core.auditing.audit import audit as audit
     from settlement_core.connector import open_connector as open_connector
     from settlement_core.core.config import CoreConfig as CoreConfig
     from settlement_core.core.core import Core as Core
@@ -94,7 +95,7 @@ _HOMES = {
         "Verdict",
         "VerifiableEngine",
     ),
-    "settlement_core.audit": ("AuditReport", "audit"),
+    "settlement_core.auditing.audit": ("AuditReport", "audit"),
     "settlement_core.connector": ("open_connector",),
     "settlement_core.core.config": ("CoreConfig",),
     "settlement_core.core.core": ("Core", "CoreStatistics", "open_core"),

@@ -16,7 +16,6 @@ from typing import Any
 
 import anyio
 import hypercorn
-import sniffio
 from anyio.abc import TaskStatus
 
 from settlement_core.abc import ConnectEngine, Connector, Observer, Store
@@ -24,6 +23,7 @@ from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import open_core
 from settlement_core.http.admin import create_admin_app
 from settlement_core.http.app import create_app
+from settlement_core.http.connections import load_hypercorn
 from settlement_core.http.requests import Dialect
 from settlement_core.values.errors import LocalError
 
@@ -31,6 +31,9 @@ __all__ = ["ServerAddresses", "ServerConfig", "start_server"]
 
 BACKLOG = 1024
 """Connections the system may hold for us: a burst of connectors reconnecting after a restart."""
+
+CUT_S = 1.0
+"""Once we are cancelled, how long HTTP may take to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,7 @@ class ServerConfig:
         admin_host, admin_port: of the operator's API; None does not serve it.
         certfile, keyfile: PEM files; with them the API speaks TLS, and HTTP/2 by ALPN.
         ca_certs: PEM file of authorities; with it clients must show a certificate of theirs.
-        drain_s: how long requests under way may take at shutdown.
+        drain_s: how long requests under way may take at shutdown; the core answers each within 4 s by itself.
     """
 
     host: str = "127.0.0.1"
@@ -52,7 +55,7 @@ class ServerConfig:
     certfile: str | None = None
     keyfile: str | None = None
     ca_certs: str | None = None
-    drain_s: float = 3.0
+    drain_s: float = 5.0
     dialect: Dialect = field(default_factory=Dialect)
 
 
@@ -83,6 +86,7 @@ async def start_server(
     Raises `LocalError` if it cannot listen; what breaks the engine or the store for good is raised in a group.
     """
     config = config or ServerConfig()
+    settings, admin_settings = _hypercorn(config), _hypercorn(ServerConfig(drain_s=config.drain_s))
     with contextlib.ExitStack() as sockets:
         listener = sockets.enter_context(_listen(config.host, config.port, "--port"))
         admin_listener = None
@@ -94,22 +98,24 @@ async def start_server(
         ):
             stop = anyio.Event()
             app = create_app(core, dialect=config.dialect)
-            tasks.start_soon(_serve, app, _hypercorn(config, listener), stop, name="http")
+            tasks.start_soon(_serve, app, settings, listener, stop, name="http")
             admin_url = None
             if admin_listener is not None:
                 admin_url = _url(admin_listener, tls=False)
-                settings = _hypercorn(ServerConfig(drain_s=config.drain_s), admin_listener)
-                tasks.start_soon(_serve, create_admin_app(core), settings, stop, name="admin http")
+                tasks.start_soon(
+                    _serve, create_admin_app(core), admin_settings, admin_listener, stop, name="admin http"
+                )
             task_status.started(ServerAddresses(_url(listener, tls=config.certfile is not None), admin_url))
-            await shutdown_trigger()
-            core.refuse_new_work()
+            try:
+                await shutdown_trigger()
+            finally:
+                core.refuse_new_work()
             stop.set()
 
 
-def _hypercorn(config: ServerConfig, listener: socket.socket) -> hypercorn.Config:
-    """Return hypercorn's settings for a listening socket, of which it gets a copy of its own."""
+def _hypercorn(config: ServerConfig) -> hypercorn.Config:
+    """Return hypercorn's settings, having checked the TLS files: it would serve plain HTTP if one were missing."""
     settings = hypercorn.Config()
-    settings.bind = [f"fd://{listener.dup().detach()}"]
     settings.backlog = BACKLOG
     settings.graceful_timeout = config.drain_s
     settings.certfile, settings.keyfile, settings.ca_certs = config.certfile, config.keyfile, config.ca_certs
@@ -117,16 +123,46 @@ def _hypercorn(config: ServerConfig, listener: socket.socket) -> hypercorn.Confi
         settings.verify_mode = ssl.CERT_REQUIRED
     settings.include_server_header = False
     settings.errorlog = logging.getLogger("settlement_core.http")
-    settings.loglevel = "WARNING"
+    if (config.certfile is None) != (config.keyfile is None):
+        raise LocalError("TLS needs a certificate and its key: give both --certfile and --keyfile, or neither")
+    if config.ca_certs is not None and config.certfile is None:
+        raise LocalError("clients can only show a certificate over TLS: --client-ca needs --certfile and --keyfile")
+    try:
+        settings.create_ssl_context()
+    except (OSError, ValueError) as problem:
+        files = ", ".join(name for name in (config.certfile, config.keyfile, config.ca_certs) if name)
+        raise LocalError(f"cannot serve TLS with {files}: {problem}") from None
     return settings
 
 
-async def _serve(app: Any, settings: hypercorn.Config, stop: anyio.Event) -> None:
-    if sniffio.current_async_library() == "trio":
-        import hypercorn.trio as loop  # noqa: PLC0415 - of the loop that runs
-    else:
-        import hypercorn.asyncio as loop  # type: ignore[no-redef]  # noqa: PLC0415 - of the loop that runs
-    await loop.serve(app, settings, shutdown_trigger=stop.wait, mode="asgi")
+async def _serve(app: Any, settings: hypercorn.Config, listener: socket.socket, stop: anyio.Event) -> None:
+    """Serve until `stop` is set, then let requests under way end for `graceful_timeout` seconds.
+
+    Hypercorn for asyncio leaves sockets open if it is cancelled. So if we are, it is asked to end all the same, and
+    given `CUT_S` seconds to do so: what is durable already should still be answered.
+    """
+    serve = load_hypercorn()
+    asked, ended, ending = anyio.Event(), anyio.Event(), anyio.CancelScope(shield=True)
+
+    async def run() -> None:
+        try:
+            with ending:
+                settings.bind = [f"fd://{listener.dup().detach()}"]  # which hypercorn closes
+                await serve(app, settings, shutdown_trigger=asked.wait, mode="asgi")
+        finally:
+            ended.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, name="hypercorn")
+        try:
+            await stop.wait()
+            asked.set()
+            with anyio.move_on_after(settings.graceful_timeout):
+                await ended.wait()
+        finally:
+            settings.graceful_timeout = min(settings.graceful_timeout, CUT_S / 2)
+            ending.deadline = anyio.current_time() + CUT_S
+            asked.set()
 
 
 def _listen(host: str, port: int, option: str) -> socket.socket:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from settlement_core.abc import Store
 from settlement_core.values.errors import LocalError
 
@@ -10,17 +12,25 @@ __all__ = ["DEFAULT_STORE", "open_store"]
 DEFAULT_STORE = "sqlite:settlement.db"
 
 
-def open_store(url: str) -> Store:
-    """Open the store a URL names; raises a `LocalError` or `StoreBroken` with one sentence if it cannot be had."""
+def open_store(url: str, *, create: bool = True) -> Store:
+    """Open the store a URL names; raises a `LocalError` or `StoreBroken` with one sentence if it cannot be had.
+
+    Without `create` it must exist: an empty one in place of one that is mistyped would say that all is well.
+    """
     scheme, colon, rest = url.partition(":")
     if url == "memory:":
+        if not create:
+            raise LocalError("store memory: lives and ends with its server; only that can be asked, by its admin URL")
         from settlement_core.stores.memory import create_memory_store  # noqa: PLC0415 - only what is used
 
         return create_memory_store()
     if scheme == "sqlite" and rest.strip("/"):
         from settlement_core.stores.sqlite import open_sqlite_store  # noqa: PLC0415 - only what is used
 
-        return open_sqlite_store(rest.removeprefix("//") if rest.startswith("///") else rest)
+        path = Path(rest.removeprefix("//") if rest.startswith("///") else rest)
+        if not create and not path.exists():
+            raise LocalError(f"there is no store at {path}; nothing was read")
+        return open_sqlite_store(path)
     known = "memory: and sqlite:PATH"
     if not colon:
         raise LocalError(f"store {url!r} is no URL; known are {known}")

@@ -20,7 +20,7 @@ FLOORS = [
     ("abc",),
     ("core",),
     ("stores", "connector", "engines", "observers"),
-    ("audit", "store_urls", "targets"),
+    ("auditing", "store_urls", "targets"),
     ("http",),
     ("server",),
     ("cli",),

@@ -72,7 +72,7 @@ def accounts(source: Source, *, as_json: bool) -> None:
                 first = (account["id"], state) if direction == "outgoing" else ("", "")
                 figures = [sums[name] for name in ("entered", "queued", "open", "settled", parked)]
                 table.add_row(*first, direction, *figures)
-    _print(table, f"{len(found)} accounts")
+    _print(table, _count(len(found), "account"))
 
 
 @click.command()
@@ -104,7 +104,7 @@ def attempts(source: Source, *, as_json: bool, account: str | None, states: tupl
         when = datetime.fromtimestamp(a["closed_at"] or a["claimed_at"], UTC).isoformat(" ", "seconds")
         state = a["state"].replace("_", " ")
         table.add_row(a["id"], a["account"], a["direction"], a["amount"], a["settled"] or "", state, when, a["reason"])
-    _print(table, f"{len(found)} attempts")
+    _print(table, _count(len(found), "attempt"))
 
 
 @click.command()
@@ -122,8 +122,7 @@ def resolve(source: Source, *, as_json: bool, attempt_id: str, reason: str, by: 
     Look at the ledger, or at the connector, first: what you say here moves real money. Exactly one of --settled,
     --all, --nothing and --release says it. Repeating the same command is harmless.
     """
-    chosen = [name for name in ("settled", "everything", "nothing", "release") if said[name] not in {None, False}]
-    if len(chosen) != 1:
+    if sum([said["settled"] is not None, said["everything"], said["nothing"], said["release"]]) != 1:
         raise click.UsageError("say exactly one of --settled AMOUNT, --all, --nothing and --release")
     attempt = _find(source, attempt_id)
     if said["release"]:
@@ -164,7 +163,7 @@ def suspense(source: Source, *, as_json: bool, assign: tuple[str, str] | None, r
     for item in found:
         when = datetime.fromtimestamp(item["reported_at"], UTC).isoformat(" ", "seconds")
         table.add_row(item["settlement_id"], item["amount"], when, json.dumps(item["details"]))
-    _print(table, f"{len(found)} settlements without an owner")
+    _print(table, f"{_count(len(found), 'settlement')} without an owner")
 
 
 @click.command()
@@ -188,7 +187,9 @@ def _print_audit(report: dict[str, Any]) -> None:
     table = _table("", "entered", "queued", "open", "settled", "in doubt / held")
     for direction in ("outgoing", "incoming"):
         table.add_row(direction, *(report[direction][n] for n in ("entered", "queued", "open", "settled", "parked")))
-    _print(table, f"{len(report['accounts'])} accounts, {report['entries']} entries, {report['attempts']} attempts")
+    entries = "1 entry" if report["entries"] == 1 else f"{report['entries']} entries"
+    accounts, attempts = _count(len(report["accounts"]), "account"), _count(report["attempts"], "attempt")
+    _print(table, f"{accounts}, {entries}, {attempts}")
     for kind, what in (("in_doubt", "in doubt"), ("held", "held")):
         for a in report[kind]:
             click.echo(f"{what}: {a['amount']} of account {a['account']}, attempt {a['attempt_id']}: {a['reason']}")
@@ -198,9 +199,11 @@ def _print_audit(report: dict[str, Any]) -> None:
         click.echo(f"PROBLEM: account {problem['account']!r}, {problem['row']}: {problem['problem']}")
     waiting = sum(len(report[kind]) for kind in ("in_doubt", "held", "unattributed"))
     if not report["ok"]:
-        click.echo(f"{len(report['problems'])} rows do not add up: stop the server, and keep the store as it is")
+        problems = _count(len(report["problems"]), "problem")
+        click.echo(f"{problems}: the books do not add up; stop the server, and keep the store as it is")
     elif waiting:
-        click.echo(f"the books are right to the last digit; {waiting} items wait for you (above)")
+        wait = "1 item waits" if waiting == 1 else f"{waiting} items wait"
+        click.echo(f"the books are right to the last digit; {wait} for you (above)")
     else:
         click.echo("your money is all right: the books agree to the last digit, and nothing waits for you")
 
@@ -223,13 +226,20 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         figures = column in {"amount", "entered", "queued", "open", "settled", "in doubt / held"}
-        table.add_column(column, justify="right" if figures else "left", overflow="fold", no_wrap=figures)
+        # an id that is broken into lines cannot be copied into the next command
+        whole = figures or column in {"attempt", "settlement"}
+        table.add_column(column, justify="right" if figures else "left", overflow="fold", no_wrap=whole)
     return table
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _print(table: Table, summary: str) -> None:
     console = Console()
+    if not console.is_terminal:
+        console.width = 250  # a file has no edge to fold at
     if table.row_count:
-        # piped into a file there is no edge to fold at
-        console.print(table, width=None if console.is_terminal else 250)
+        console.print(table)
     click.echo(summary)

@@ -16,7 +16,7 @@ import click
 from anyio.abc import TaskStatus
 
 from settlement_core.abc import ConnectEngine
-from settlement_core.cli.types import AMOUNT
+from settlement_core.cli.types import AMOUNT, SECONDS
 from settlement_core.connector import open_connector
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.effects import describe
@@ -71,7 +71,7 @@ _PORT = click.IntRange(-1, 65535)
     "--connector-timeout",
     "connector_timeout_s",
     default=30.0,
-    metavar="SECONDS",
+    type=SECONDS,
     help="How long one call to it may take.",
 )
 @_option(
@@ -107,7 +107,7 @@ _PORT = click.IntRange(-1, 65535)
     "--rafiki", is_flag=True, help="Also take 2019's Rafiki: POST …/settlement, and requests without Idempotency-Key."
 )
 @_option(
-    "--shutdown", "shutdown_s", default=10.0, metavar="SECONDS", help="How long payments under way may take at SIGTERM."
+    "--shutdown", "shutdown_s", default=10.0, type=SECONDS, help="How long payments under way may take at SIGTERM."
 )
 @_option(
     "--log-format",
@@ -176,12 +176,15 @@ async def _serve(target: str, connect_engine: ConnectEngine, store: Any, setting
 
 
 def _core_config(settings: dict[str, Any]) -> CoreConfig:
-    return CoreConfig(
-        connector_scale=settings["connector_scale"],
-        credit_cap=settings["credit_cap"],
-        create_unknown_accounts=settings["create_unknown_accounts"],
-        shutdown_s=settings["shutdown_s"],
-    )
+    try:
+        return CoreConfig(
+            connector_scale=settings["connector_scale"],
+            credit_cap=settings["credit_cap"],
+            create_unknown_accounts=settings["create_unknown_accounts"],
+            shutdown_s=settings["shutdown_s"],
+        )
+    except ValueError as problem:
+        raise LocalError(f"a setting is wrong: {problem}") from None
 
 
 def _server_config(settings: dict[str, Any]) -> ServerConfig:

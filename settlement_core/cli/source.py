@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import httpx2
 
 from settlement_core.abc import Store
-from settlement_core.audit import audit
+from settlement_core.auditing.audit import audit
 from settlement_core.http import views
 from settlement_core.store_urls import open_store
 from settlement_core.values.commands import Assign, Command, History, Overview, Release, Resolve, Suspense
@@ -21,6 +21,8 @@ from settlement_core.values.records import AttemptState
 __all__ = ["Source", "open_source"]
 
 PAGE = 500
+
+USUAL_ADMIN_URL = "http://127.0.0.1:3001"
 
 
 class Source(Protocol):
@@ -58,13 +60,18 @@ class Source(Protocol):
 @contextmanager
 def open_source(*, store: str | None, admin_url: str | None, default_store: str) -> Iterator[Source]:
     """Give the books: the named store or server; if neither is named, the usual server, or else the usual store."""
-    url = admin_url or "http://127.0.0.1:3001"
+    url = admin_url or USUAL_ADMIN_URL
     if store is None:
         with httpx2.Client(base_url=url, timeout=60, trust_env=False) as client:
             if admin_url is not None or _answers(client):
                 yield _Server(client, url)
                 return
-    books = open_store(store or default_store)
+    try:
+        books = open_store(store or default_store, create=False)
+    except LocalError as problem:
+        if store is not None:
+            raise
+        raise LocalError(f"no server answers at {url}, and {problem}; say --admin-url or --store") from None
     try:
         yield _Stopped(books)
     finally:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import click
 
-__all__ = ["AMOUNT"]
+__all__ = ["AMOUNT", "SECONDS"]
 
 
 class _Amount(click.ParamType[Decimal]):
@@ -23,3 +24,21 @@ class _Amount(click.ParamType[Decimal]):
 
 AMOUNT = _Amount()
 """An exact number of standard units."""
+
+
+class _Seconds(click.ParamType[float]):
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return a finite number that is not negative."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number", param, ctx)
+        if not math.isfinite(seconds) or seconds < 0:
+            self.fail(f"{value} is not a number of seconds", param, ctx)
+        return seconds
+
+
+SECONDS = _Seconds()
+"""A length of time."""

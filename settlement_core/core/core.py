@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -34,6 +35,7 @@ from settlement_core.values.commands import (
     CloseAccount,
     Command,
     Enqueue,
+    Entered,
     OpenAccount,
     Overview,
     Release,
@@ -93,16 +95,15 @@ class Core:
         """
         account_id = str(uuid.uuid4()) if account_id is None else check_account_id(account_id)
         set_up = self._context.engine.setup_account is not None
-        await self._request(OpenAccount(account_id=account_id, at=self._context.now(), set_up=set_up))
-        self._supervisor.nudge(account_id, [Direction.OUTGOING])
+        command = OpenAccount(account_id=account_id, at=self._context.now(), set_up=set_up)
+        await self._request(command, lambda *_: self._supervisor.nudge(account_id, [Direction.OUTGOING]))
         return account_id
 
     async def delete_account(self, account_id: str) -> None:
         """Take no more requests for the account. What it still owes, or was paid, keeps draining."""
         tear_down = self._context.engine.close_account is not None
         command = CloseAccount(account_id=check_account_id(account_id), at=self._context.now(), tear_down=tear_down)
-        await self._request(command)
-        self._supervisor.nudge(account_id, [Direction.OUTGOING])
+        await self._request(command, lambda *_: self._supervisor.nudge(account_id, [Direction.OUTGOING]))
 
     async def request_settlement(self, account_id: str, amount: Decimal, idempotency_key: str) -> Decimal:
         """Have `amount` standard units settled, once per key; return the amount first given for the key.
@@ -121,19 +122,12 @@ class Core:
         if command.amount == 0:
             raise InvalidAmount("amount to settle", "it is zero")
         try:
-            handle = self._offer(command)
-            entered = await self._answer(handle)
+            entered = await self._request(command, partial(self._entered, command))
         except UnknownAccount:
             if not self._context.config.create_unknown_accounts:
                 raise
             await self.create_account(account_id)
-            handle = self._offer(command)
-            entered = await self._answer(handle)
-        if not entered.replay:
-            self._supervisor.ring(account_id, Direction.OUTGOING, handle.number)
-            self._context.observe(
-                SettlementRequested(account_id=account_id, key=idempotency_key, amount=command.amount)
-            )
+            entered = await self._request(command, partial(self._entered, command))
         return entered.amount
 
     async def handle_message(self, account_id: str, message: bytes) -> bytes:
@@ -182,8 +176,7 @@ class Core:
 
     async def decide(self, command: Resolve | Release | Assign) -> None:
         """Carry out what a person decided about money set aside, and have its account go on with it."""
-        await self._request(command)
-        self._supervisor.nudge(command.account_id)
+        await self._request(command, lambda *_: self._supervisor.nudge(command.account_id))
 
     def try_settlement(self, account_id: str) -> None:
         """Have the account try again now, whatever it waits for."""
@@ -225,13 +218,21 @@ class Core:
             raise UnknownAccount(account_id)
         await self.create_account(account_id)
 
-    async def _request(self, command: Command[T]) -> T:
-        return await self._answer(self._offer(command))
+    def _entered(self, command: Enqueue, entered: Entered, number: int) -> None:
+        """Have a durable request settled, even if whoever made it no longer waits."""
+        self._supervisor.ring(command.account_id, command.direction, entered, number)
+        if not entered.replay:
+            self._context.observe(
+                SettlementRequested(account_id=command.account_id, key=command.entry_id, amount=command.amount)
+            )
 
-    def _offer(self, command: Command[T]) -> Handle[T]:
+    async def _request(self, command: Command[T], then: Callable[[T, int], None] | None = None) -> T:
+        return await self._answer(self._offer(command, then))
+
+    def _offer(self, command: Command[T], then: Callable[[T, int], None] | None = None) -> Handle[T]:
         if self._refusing:
             raise ShuttingDown
-        return self._context.journal.offer(command)
+        return self._context.journal.offer(command, then)
 
     async def _answer(self, handle: Handle[T]) -> T:
         deadline_s = self._context.config.request_deadline_s
@@ -298,6 +299,9 @@ async def open_core(
             supervisor.start(tasks, context)
             context.observe(CoreStarted(engine=engine.name, verifiable=engine.verifiable is not None))
             core = Core(context, supervisor)
-            yield core
-            core.refuse_new_work()
-            await supervisor.stop(config.shutdown_s)
+            try:
+                yield core
+                core.refuse_new_work()
+                await supervisor.stop(config.shutdown_s)
+            finally:
+                supervisor.end()

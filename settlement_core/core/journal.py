@@ -37,14 +37,16 @@ MAX_BATCH = 512
 class Handle(Generic[T]):
     """The answer to come for one submitted command. Cancelling `wait` takes nothing back.
 
-    `number` counts submissions: of two commands the one with the lower number is applied first.
+    `number` counts submissions: of two commands the one with the lower number is applied first. `then` is called with
+    the result once it is durable, whoever waits for it or no longer does.
     """
 
-    __slots__ = ("_event", "command", "done", "number", "result")
+    __slots__ = ("_event", "_then", "command", "done", "number", "result")
 
-    def __init__(self, command: Command[T], number: int) -> None:
+    def __init__(self, command: Command[T], number: int, then: Callable[[T, int], None] | None) -> None:
         self.command = command
         self.number = number
+        self._then = then
         self.done = False
         self.result: Result = None
         self._event: anyio.Event | None = None
@@ -55,6 +57,8 @@ class Handle(Generic[T]):
         self.done = True
         if self._event is not None:
             self._event.set()
+        if self._then is not None and not isinstance(result, Exception):
+            self._then(result, self.number)
 
     async def wait(self) -> T:
         """Return the command's result once it is durable; raise the store's `LocalError` if it was refused."""
@@ -105,14 +109,16 @@ class Journal:
         self._batches = 0
         self._commands = 0
 
-    def submit(self, command: Command[T]) -> Handle[T]:
+    def submit(self, command: Command[T], then: Callable[[T, int], None] | None = None) -> Handle[T]:
         """Take a command to be made durable with the next batch, and return its handle at once.
+
+        What must follow from it belongs into `then`, not behind a `wait` that may be cancelled.
 
         Never refused for lack of room, so that the record of what happened always goes in; an active account
         has only a few of these under way.
         """
         self._submitted += 1
-        handle = Handle(command, self._submitted)
+        handle = Handle(command, self._submitted, then)
         if self._ended:
             handle.settle(JournalEnded(type(command).__name__))
         else:
@@ -120,13 +126,13 @@ class Journal:
             self._wake.set()
         return handle
 
-    def offer(self, command: Command[T]) -> Handle[T]:
+    def offer(self, command: Command[T], then: Callable[[T, int], None] | None = None) -> Handle[T]:
         """Take a command from outside, as `submit`, or raise `StoreUnavailable` if too many wait already."""
         if len(self._pending) >= self._max_pending:
             raise StoreUnavailable(
                 f"{len(self._pending)} commands already wait for the store; nothing was recorded, try again later"
             )
-        return self.submit(command)
+        return self.submit(command, then)
 
     async def ask(self, command: Command[T]) -> T:
         """Submit a command and wait for its answer."""

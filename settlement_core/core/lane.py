@@ -77,11 +77,14 @@ class Lane(ABC):
         waiting = "" if state.next_try_in_s is None else f", next in {state.next_try_in_s:.1f} s"
         return f"<{type(self).__name__} {self.account_id!r} {self.doing}, {self._failures} failures{waiting}>"
 
-    def ring(self, number: int) -> None:
-        """There is new money, recorded by the journal's command of this number: look at it, unless we have."""
+    def ring(self, number: int, *, wake: bool) -> None:
+        """There is money, recorded by the journal's command of this number: look at it, unless we have.
+
+        Without `wake` it may well be money we know, so a back-off is not cut short for it.
+        """
         if number > self._claimed:
             self._rung = True
-            if self._wake is not None and not self._deaf:
+            if wake and self._wake is not None and not self._deaf:
                 self._wake.set()
 
     def nudge(self) -> None:

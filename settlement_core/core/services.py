@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from settlement_core.abc import Connector, Observer
 from settlement_core.core.journal import Journal
 from settlement_core.values.amounts import check_amount
-from settlement_core.values.commands import Enqueue, Get, Put, Suspend
+from settlement_core.values.commands import Enqueue, Entered, Get, Put, Suspend
 from settlement_core.values.errors import ConnectorError, InvalidAmount, LocalError
 from settlement_core.values.events import MoneyUnattributed
 from settlement_core.values.identifiers import check_account_id, check_key
@@ -33,7 +34,7 @@ class Services:
         connector: Connector,
         observer: Observer,
         now: Callable[[], float],
-        ring: Callable[[str, Direction, int], None],
+        ring: Callable[[str, Direction, Entered, int], None],
         nudge: Callable[[str], None],
     ) -> None:
         self._journal = journal
@@ -69,9 +70,7 @@ class Services:
             amount=_above_zero(amount),
             at=self._now(),
         )
-        handle = self._journal.submit(entry)
-        await handle.wait()
-        self._ring(account_id, Direction.INCOMING, handle.number)
+        await self._journal.submit(entry, partial(self._ring, account_id, Direction.INCOMING)).wait()
 
     async def report_unattributed(self, settlement_id: str, amount: Decimal, details: Any) -> None:
         """Keep money whose owner cannot be told, visible until an operator assigns it."""

@@ -12,7 +12,7 @@ from settlement_core.core.effects import describe
 from settlement_core.core.incoming import IncomingLane
 from settlement_core.core.lane import Lane, LaneStatus
 from settlement_core.core.outgoing import OutgoingLane
-from settlement_core.values.commands import Due, Prune
+from settlement_core.values.commands import Due, Entered, Prune
 from settlement_core.values.errors import JournalEnded, UnknownAccount
 from settlement_core.values.events import AccountHalted, CoreStopped, RecoveryFinished
 from settlement_core.values.records import Direction
@@ -64,11 +64,18 @@ class Supervisor:
         self._context.observe(CoreStopped(unfinished=len(self._lanes)))
         self._tasks.cancel_scope.cancel()
 
-    def ring(self, account_id: str, direction: Direction, number: int) -> None:
-        """There is new money for this direction of the account, recorded by the journal's command of this number."""
+    def end(self) -> None:
+        """Start nothing more: the journal, which outlives us, may still ring while it drains."""
+        self._tasks = None
+
+    def ring(self, account_id: str, direction: Direction, entered: Entered, number: int) -> None:
+        """An amount was entered for this direction of the account, by the journal's command of this number.
+
+        A replay rings too: the first time may have been a batch whose answer was lost.
+        """
         lane = self._lanes.get((account_id, direction))
         if lane is not None:
-            lane.ring(number)
+            lane.ring(number, wake=not entered.replay)
         else:
             self._start_lane(account_id, direction)
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from settlement_core.audit import AuditReport, audit
+from settlement_core.auditing.audit import AuditReport, audit
 from settlement_core.engines.simulated import SimulatedLedger
 from settlement_core.store_urls import open_store
 from settlement_core.testing.connector import TestConnector

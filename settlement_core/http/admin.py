@@ -15,7 +15,7 @@ from typing import Any, ParamSpec
 import msgspec
 from quart import Quart, Response, request
 
-from settlement_core.audit import AuditReport, audit_steps
+from settlement_core.auditing.audit import AuditReport, audit_steps
 from settlement_core.core.core import Core
 from settlement_core.http import views
 from settlement_core.http.app import make_quart

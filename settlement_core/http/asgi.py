@@ -9,20 +9,22 @@ import anyio
 
 from settlement_core.core.core import Core
 from settlement_core.http import responses
-from settlement_core.http.problems import BodyTooLarge, BodyTooSlow
+from settlement_core.http.problems import BadUrl, BodyTooLarge, BodyTooSlow
 from settlement_core.http.requests import (
+    MAX_JSON,
     CreateAccount,
     DeleteAccount,
     Dialect,
     HandleMessage,
     Intent,
     RequestSettlement,
+    Route,
     find_route,
     read_intent,
 )
 from settlement_core.http.responses import Response
 from settlement_core.values.amounts import Quantity
-from settlement_core.values.errors import SettlementError
+from settlement_core.values.errors import LocalError, SettlementError
 
 __all__ = ["ASGIApp", "SettlementEngineApi"]
 
@@ -33,6 +35,9 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_DEADLINE_S = 10.0
 """A request is at most 100 KiB: who takes longer to send it is not a connector."""
+
+MAX_DISCARDED = 1024 * 1024
+"""Bytes of a body that is too large anyway, for the sake of a client that only listens after sending."""
 
 
 class SettlementEngineApi:
@@ -48,20 +53,35 @@ class SettlementEngineApi:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        found = self._find_route(scope)
+        if found is None:
+            await self._app(scope, receive, send)
+            return
         try:
-            path = scope.get("raw_path") or scope["path"].encode()
-            route = find_route(scope["method"], path.split(b"?", 1)[0], self._dialect)
-            if route is None:
-                await self._app(scope, receive, send)
-                return
-            body = await _read_body(receive, route.max_body)
+            # even of what is refused: an answer that overtakes its request costs the connection, and may not arrive
+            body = await _read_body(receive, found.max_body if isinstance(found, Route) else MAX_JSON)
             if body is None:
                 return
-            response = await self._carry_out(read_intent(route, scope["headers"], body, self._dialect))
+            if isinstance(found, LocalError):
+                raise found
+            response = await self._carry_out(read_intent(found, scope["headers"], body, self._dialect))
+        except BodyTooLarge as error:
+            await _send_discarding(receive, send, responses.problem(error))
+            return
         except SettlementError as error:
             response = responses.problem(error)
-        await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
-        await send({"type": "http.response.body", "body": response.body})
+        await _send(send, response)
+
+    def _find_route(self, scope: Scope) -> Route | LocalError | None:
+        """Return the endpoint, or what is wrong with the request's head, or None if it is none of ours."""
+        path = scope.get("raw_path") or scope["path"].encode()
+        try:
+            route = find_route(scope["method"], path.split(b"?", 1)[0], self._dialect)
+        except LocalError as error:
+            return error
+        if route is None and not scope["query_string"].isascii():
+            return BadUrl()  # Quart would fail on it, and the server answer 500
+        return route
 
     async def _carry_out(self, intent: Intent) -> Response:
         core = self._core
@@ -75,6 +95,36 @@ class SettlementEngineApi:
             case DeleteAccount(account_id):
                 await core.delete_account(account_id)
                 return responses.deleted()
+
+
+async def _send(send: Send, response: Response) -> None:
+    await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
+    await send({"type": "http.response.body", "body": response.body})
+
+
+async def _send_discarding(receive: Receive, send: Send, response: Response) -> None:
+    """Answer, if we can after the body: an answer in its middle may cost the connection, and not arrive.
+
+    It is discarded meanwhile, because hypercorn cannot end an exchange while body parts fill its queue.
+    """
+    ended = anyio.Event()
+
+    async def discard() -> None:
+        discarded = 0
+        more = True
+        while more:
+            event = await receive()
+            discarded += len(event.get("body", b""))
+            more = event["type"] == "http.request" and event.get("more_body", False)
+            if not more or discarded > MAX_DISCARDED:
+                ended.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(discard)
+        with anyio.move_on_after(BODY_DEADLINE_S):
+            await ended.wait()
+        await _send(send, response)
+        tasks.cancel_scope.cancel()
 
 
 async def _read_body(receive: Receive, limit: int) -> bytes | None:

@@ -19,6 +19,7 @@ from settlement_core.values.errors import (
 
 __all__ = [
     "BadJson",
+    "BadUrl",
     "BodyTooLarge",
     "BodyTooSlow",
     "MethodNotAllowed",
@@ -30,6 +31,13 @@ __all__ = [
 
 class BadJson(LocalError):
     """The body is not the JSON we need."""
+
+
+class BadUrl(LocalError):
+    """The request's URL is none."""
+
+    def __init__(self) -> None:
+        super().__init__("a URL holds ASCII only, everything else percent-encoded; nothing was recorded")
 
 
 class MissingKey(LocalError):

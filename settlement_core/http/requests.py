@@ -6,16 +6,15 @@ trailing slashes, charset parameters), strict where money is concerned.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from hmac import compare_digest
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
-
-import msgspec
 
 from settlement_core.http.problems import BadJson, MethodNotAllowed, MissingKey, UnsupportedMediaType
 from settlement_core.values.amounts import Quantity
@@ -179,11 +178,28 @@ def _created_id(content: Any) -> str | None:
 def _json(headers: Headers, body: bytes) -> Any:
     _require_type(headers, b"application/json")
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise BadJson(f"the body is not JSON: {problem}") from None
+        # not from bytes: that would also take UTF-16, and a byte order mark
+        return json.loads(body.decode(), object_pairs_hook=_distinct, parse_constant=_refuse)
     except RecursionError:
-        raise BadJson("the body is nested too deeply") from None
+        raise BadJson("the body is nested too deeply; nothing was recorded") from None
+    except UnicodeDecodeError:
+        raise BadJson("the body is not JSON: it is not UTF-8; nothing was recorded") from None
+    except json.JSONDecodeError as problem:
+        raise BadJson(f"the body is not JSON: {problem.msg} at character {problem.pos}; nothing was recorded") from None
+    except ValueError:
+        raise BadJson("the body holds a number of thousands of digits; nothing was recorded") from None
+
+
+def _distinct(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; of an amount that is given twice, nobody knows which is meant."""
+    content = dict(members)
+    if len(content) != len(members):
+        raise BadJson("the body is not JSON: an object names the same member twice; nothing was recorded")
+    return content
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise BadJson(f"the body is not JSON: it holds {constant}; nothing was recorded")
 
 
 def _require_type(headers: Headers, expected: bytes) -> None:

@@ -56,3 +56,5 @@ def start_logging(*, style: str = "text", level: str = "info", stream: IO[str] |
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logger.setLevel(level.upper())
+    # hypercorn speaks through it, in its own words, of what we tell ourselves
+    logging.getLogger(f"{logger.name}.http").setLevel(max(logging.WARNING, logger.level))

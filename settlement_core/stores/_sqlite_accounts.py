@@ -41,7 +41,7 @@ def close_account(session: Session, command: c.CloseAccount) -> c.Applied:
     account.state = AccountState.DELETED
     lane = session.lane(account, Direction.OUTGOING)
     # an account that owes nothing need not be set up only to be torn down
-    account.set_up = account.set_up and (lane.entries_queued > 0 or lane.open_no is not None)
+    account.set_up = account.set_up and lane.entered != lane.settled
     account.tear_down = command.tear_down
     account.changed = True
     return c.Applied(changed=True)

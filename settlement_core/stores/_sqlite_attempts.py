@@ -25,7 +25,7 @@ from settlement_core.stores._sqlite_session import AccountRow, Lane, Session
 from settlement_core.values import commands as c
 from settlement_core.values import decisions
 from settlement_core.values.amounts import add, subtract
-from settlement_core.values.errors import AttemptConflict, UnknownAttempt
+from settlement_core.values.errors import UnknownAttempt
 from settlement_core.values.records import Attempt, AttemptState, Direction, EntryKind, Payment, Step
 
 __all__ = ["claim", "close", "hold", "note", "release", "resolve"]
@@ -61,8 +61,7 @@ def claim(session: Session, command: c.Claim) -> c.Claimed | c.NothingToClaim | 
         return c.Claimed(attempt, fresh=attempt.attempt_id == command.attempt_id)
     known = session.execute(_FIND_ATTEMPT, (command.attempt_id, account.account_no)).fetchone()
     if known is not None:
-        state = attempt_of(known, command.account_id).attempt.state
-        raise AttemptConflict(command.attempt_id, tried="claim", problem=f"it is {state}")
+        decisions.refuse_claim(attempt_of(known, command.account_id).attempt)
     if command.direction is Direction.OUTGOING and account.set_up:
         return c.StepDue(Step.SET_UP)
     if lane.released:
@@ -70,7 +69,7 @@ def claim(session: Session, command: c.Claim) -> c.Claimed | c.NothingToClaim | 
     attempt_or_none = _take(session, account, lane, command) if lane.entries_queued else None
     if attempt_or_none is not None:
         return c.Claimed(attempt_or_none, fresh=True)
-    if command.direction is Direction.OUTGOING and account.tear_down:
+    if command.direction is Direction.OUTGOING and account.tear_down and not lane.parked:
         return c.StepDue(Step.TEAR_DOWN)
     return c.NothingToClaim(lane.queued)
 

@@ -264,11 +264,11 @@ def _primary_code(problem: sqlite3.Error) -> int:
 def _explain(problem: sqlite3.Error, file: Path) -> SettlementError:
     """Return what a failed batch is answered with."""
     if _primary_code(problem) in _PASSING:
+        # it is rolled back, but for a commit that failed only after it was done
         return StoreUnavailable(
-            f"the store at {file} takes nothing now: {problem}; nothing of this batch was recorded, it may be applied "
-            "again"
+            f"the store at {file} takes nothing now: {problem}; the same batch may safely be applied again"
         )
-    return StoreBroken(f"the store at {file} is broken: {problem}; nothing of this batch was recorded")
+    return StoreBroken(f"the store at {file} is broken: {problem}")
 
 
 def _explain_opening(problem: sqlite3.Error, file: Path) -> SettlementError:

@@ -124,7 +124,8 @@ class OpenAccount(Command[Applied]):
 class CloseAccount(Command[Applied]):
     """Leave a tombstone that takes no new requests; its money keeps draining. Refused: `UnknownAccount`.
 
-    `tear_down` asks for the account's last step once nothing outgoing can be claimed any more.
+    `tear_down` asks for the account's last step once nothing outgoing can be claimed any more, and nothing is in
+    doubt.
     """
 
     account_id: str

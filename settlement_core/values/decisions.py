@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NoReturn
 
 from settlement_core.values.amounts import ZERO, add, floor, plain, subtract
 from settlement_core.values.commands import Claim, Close, Hold, Note, Release, Resolve
@@ -26,6 +27,7 @@ __all__ = [
     "parked_state",
     "pending_step",
     "plan_claim",
+    "refuse_claim",
 ]
 
 _PARKED = frozenset({AttemptState.IN_DOUBT, AttemptState.HELD, AttemptState.RELEASED})
@@ -129,6 +131,12 @@ def may_assign(item: SuspenseItem, account_id: str) -> bool:
     if item.account_id != account_id:
         raise SuspenseConflict(item.settlement_id, f"is already assigned to account {item.account_id!r}")
     return False
+
+
+def refuse_claim(known: Attempt) -> NoReturn:
+    """Refuse to claim under the id of an attempt that is not the account's open one."""
+    _require(known, (), "claim")
+    raise AssertionError("no state would do")
 
 
 def _require(attempt: Attempt, states: Iterable[AttemptState], tried: str) -> None:

@@ -17,7 +17,6 @@ from settlement_core.values import commands as c
 from settlement_core.values import decisions
 from settlement_core.values.amounts import add, subtract
 from settlement_core.values.errors import (
-    AttemptConflict,
     IdempotencyConflict,
     LocalError,
     SuspenseConflict,
@@ -136,7 +135,7 @@ class Books:
         account.state = AccountState.DELETED
         lane = account.lanes[Direction.OUTGOING]
         # an account that owes nothing need not be set up only to be torn down
-        account.set_up = account.set_up and bool(lane.queue or lane.open_id)
+        account.set_up = account.set_up and lane.totals.entered != lane.totals.settled
         account.tear_down = command.tear_down
         return c.Applied(changed=True)
 
@@ -217,7 +216,7 @@ class Books:
         if lane.open_id is not None:
             return c.Claimed(account.attempts[lane.open_id], fresh=lane.open_id == command.attempt_id)
         if known is not None:
-            raise AttemptConflict(command.attempt_id, tried="claim", problem=f"it is {known.state}")
+            decisions.refuse_claim(known)
         if command.direction is Direction.OUTGOING and account.set_up:
             return c.StepDue(Step.SET_UP)
         if lane.released:
@@ -225,7 +224,7 @@ class Books:
         plan = decisions.plan_claim((account.entries[seq].amount for seq in lane.queue), command)
         if plan is not None:
             return c.Claimed(self._take(account, lane, command, plan), fresh=True)
-        if command.direction is Direction.OUTGOING and account.tear_down:
+        if command.direction is Direction.OUTGOING and account.tear_down and not lane.totals.parked:
             return c.StepDue(Step.TEAR_DOWN)
         return c.NothingToClaim(lane.totals.queued)
 

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from settlement_core.core.config import CoreConfig
+from settlement_core.values.commands import Resolve
 from settlement_core.values.errors import MessageNotHandled, MessageRejected, UnknownAccount
 from settlement_core.values.events import AccountReady, StepFailed
 from settlement_core.values.records import AccountState
@@ -217,3 +218,24 @@ async def test_messages_to_the_peer_are_json_or_text() -> None:
 
 async def _received(account_id: str, message: bytes) -> bytes:
     return b"RECEIVED"
+
+
+async def test_an_account_is_not_torn_down_while_its_money_is_in_doubt() -> None:
+    """Resolved as unpaid after the deletion, it is settled first; only then the engine takes leave."""
+    world = World(PoliteEngine(takes_s=1000), config=CoreConfig(shutdown_s=1))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(5), "a")
+        await until(lambda: bool(world.engine.calls))
+    world.engine.takes_s = 0
+    async with world.core() as core:
+        await until(lambda: world.account().outgoing.parked == 5)
+        await core.delete_account("alice")
+        await anyio.sleep(100)
+        (doubt,) = world.attempts()
+        await core.decide(
+            Resolve(account_id="alice", attempt_id=doubt.attempt_id, settled=D(0), reason="looked", by="eve", at=1.0)
+        )
+        await until(lambda: world.engine.log[-1][1] == "close alice")
+    assert [what for _, what in world.engine.log] == ["setup alice", "settle alice", "settle alice", "close alice"]
+    assert world.account().outgoing.settled == 5

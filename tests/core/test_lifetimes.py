@@ -323,3 +323,36 @@ async def test_states_are_shown_in_reprs_and_statistics() -> None:
         core.refuse_new_work()
         assert repr(core) == "<Core of VerifiableEngine stopping, 1 active lanes>"
         assert core.statistics().stopping
+
+
+async def test_a_request_whose_client_went_away_is_settled_all_the_same() -> None:
+    """Cancelled while it waited for the store; so is an engine's report of a payment."""
+    store, engine = FlakyStore(), MinimalEngine()
+    world = World(engine)
+    async with open_core(world.connect, store=store, connector=world.connector, chance=lambda: 0.0) as core:
+        await core.create_account("alice")
+        await until(lambda: core.statistics().active_lanes == 0)
+        store.failures = unavailable(3)
+        with anyio.move_on_after(0.01) as gone:
+            await core.request_settlement("alice", D(1), "a")
+        with anyio.move_on_after(0.01) as gone_too:
+            await world.services[0].credit_settlement("alice", D(2), "b")
+        assert gone.cancelled_caught
+        assert gone_too.cancelled_caught
+        await until(lambda: engine.paid == [1] and world.connector.total() == 2, within_s=5)
+
+
+async def test_a_replay_does_not_hurry_what_backs_off() -> None:
+    """A connector that keeps repeating itself cannot make the engine try more often."""
+
+    async def nothing(_: Decimal) -> Decimal:
+        return D(0)
+
+    world = World(MinimalEngine([nothing, nothing]))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(1), "a")
+        for _ in range(200):
+            await anyio.sleep(0.1)
+            await core.request_settlement("alice", D(1), "a")
+    assert [round(when) for when, _, _ in world.engine.calls] == [0, 5, 15]

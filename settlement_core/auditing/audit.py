@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from settlement_core._audit_rules import Facts, Problem, judge
 from settlement_core.abc import Store
+from settlement_core.auditing.rules import Facts, Problem, judge
 from settlement_core.values import commands as c
 from settlement_core.values.amounts import total
 from settlement_core.values.records import (

@@ -1,0 +1,1 @@
+"""The lowest floor: exact money, identifiers, back-off, decisions and the reference interpreter."""

@@ -1,0 +1,52 @@
+"""JSON is strict in both directions: what is accepted can always be written again."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from settlement_core.values.json_text import decode_json, encode_json
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+
+
+@given(values)
+def test_a_value_comes_back_as_it_was(value: object) -> None:
+    """Half characters and huge integers included."""
+    written = encode_json(value)
+    assert written.isascii()
+    assert decode_json(written) == value
+    assert decode_json(written.encode()) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "it is not JSON: Expecting value at character 0"),
+        ("{", "it is not JSON: Expecting property name enclosed in double quotes at character 1"),
+        ("[1] 2", "it is not JSON: Extra data at character 4"),
+        ("[NaN]", "it holds NaN, which is not JSON"),
+        ("-Infinity", "it holds -Infinity, which is not JSON"),
+        ("1e999", "it holds a number too large"),
+        (b"\xff\xfe\xfd", "it is not UTF-8"),
+        ("[" * 200_000, "it is nested too deeply"),
+    ],
+)
+def test_what_is_not_json_is_refused_in_one_sentence(text: str | bytes, sentence: str) -> None:
+    """Never by an error that only the parser's author understands."""
+    with pytest.raises(ValueError) as caught:
+        decode_json(text)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), Decimal(1), {1, 2}, b"x", {(1, 2): 3}])
+def test_what_json_cannot_hold_is_refused_in_one_sentence(value: object) -> None:
+    """Nothing is turned into something else on the way."""
+    with pytest.raises(ValueError, match="^it cannot be written as JSON: "):
+        encode_json(value)
