@@ -94,6 +94,25 @@ async def test_money_claimed_but_not_yet_tried_is_handed_back_when_cut() -> None
     assert World(engine, store.inner).account().outgoing.queued == 1
 
 
+async def test_money_claimed_while_shutdown_begins_is_handed_back() -> None:
+    """The claim was on its way already; the engine is not asked any more."""
+
+    class Stopping(FlakyStore):
+        def apply(self, commands: Sequence[Command[Any]]) -> list[Result]:
+            results = super().apply(commands)
+            if any(isinstance(result, Claimed) for result in results):
+                core._context.stopping = True
+            return results
+
+    store, engine = Stopping(), MinimalEngine()
+    async with open_core(World(engine).connect, store=store, connector=FakeConnector()) as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(1), "a")
+        await until(lambda: World(engine, store.inner).account().outgoing.queued == 1 and not core.lanes())
+    assert engine.calls == []
+    assert World(engine, store.inner).attempts()[0].settled == 0
+
+
 async def test_the_engine_that_dies_takes_the_core_with_it_and_is_named() -> None:
     """A background task of the engine fails: the block is cancelled and the real exception comes out."""
 

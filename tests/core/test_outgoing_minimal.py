@@ -220,3 +220,20 @@ async def test_settlements_are_told_with_their_time() -> None:
     (event,) = world.ears.of(SettlementRecorded)
     assert (event.account_id, event.amount, event.took_s) == ("alice", 1, pytest.approx(2.5))
     assert str(event).startswith("account alice settled 1 of 1 in 2.500 s (attempt ")
+
+
+async def test_after_a_success_delays_begin_anew() -> None:
+    """0 of 9 settled, then 1, then 0: the delays are 5, 5 and 10 s, not 5, 10 and 20."""
+
+    async def nothing(_: Decimal) -> Decimal:
+        return D(0)
+
+    async def one(_: Decimal) -> Decimal:
+        return D(1)
+
+    world = World(MinimalEngine([nothing, one, nothing]))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(9), "a")
+        await until(lambda: world.account().outgoing.settled == 9)
+    assert [round(when, 6) for when, _, _ in world.engine.calls] == [0, 5, 10, 20]

@@ -257,3 +257,62 @@ async def test_the_engine_gets_back_its_reference_as_json() -> None:
     world = World(Tuples(MemoryLedger()), config=CoreConfig())
     await settle(world)
     assert seen == [{"tx": world.attempts()[0].attempt_id, "list": [1, 2]}]
+
+
+async def test_a_noted_payment_is_never_prepared_anew() -> None:
+    """An engine that picks a fresh number each time would otherwise pay twice: the next life asks about the first."""
+
+    class Numbering(VerifiableEngine):
+        async def prepare(self, account_id: str, amount: Any, attempt_id: str) -> Payment | None:
+            payment = await super().prepare(account_id, amount, attempt_id)
+            assert payment is not None
+            return Payment(payment.amount, {"tx": f"{attempt_id} number {len(self.prepared)}"})
+
+    world = World(Numbering(MemoryLedger(final_after_s=50.0)))
+    for _ in range(3):
+        async with world.core() as core:
+            await core.create_account("alice")
+            await core.request_settlement("alice", D(10), "key")
+            await anyio.sleep(10)
+    async with world.core():
+        await until(lambda: world.account().outgoing.settled == 10)
+    assert len(world.engine.prepared) == 1
+    assert world.engine.ledger.total() == 10
+    assert world.ears.of(AccountHalted) == []
+
+
+async def test_nothing_is_submitted_once_shutdown_began() -> None:
+    """Prepared a moment too late: the attempt stays open without a payment, and the next life pays it."""
+
+    class Slow(VerifiableEngine):
+        async def prepare(self, account_id: str, amount: Any, attempt_id: str) -> Payment | None:
+            await anyio.sleep(5)
+            return await super().prepare(account_id, amount, attempt_id)
+
+    world = World(Slow(MemoryLedger()))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(10), "key")
+        await anyio.sleep(1)
+    assert len(world.engine.prepared) == 1
+    assert world.engine.ledger.submissions == []
+    assert world.attempts()[0].payment is None
+    async with world.core():
+        await until(lambda: world.account().outgoing.settled == 10)
+    assert world.engine.ledger.total() == 10
+
+
+async def test_a_verdict_of_more_than_the_payment_halts_even_within_the_attempt() -> None:
+    """A payment of 4 cannot have settled 5, whatever more was asked for."""
+
+    class Generous(VerifiableEngine):
+        async def verify(self, payment: Payment) -> Verdict:
+            return Settled(D(5))
+
+    world = World(Generous(MemoryLedger(), largest=D(4)))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(10), "key")
+        await until(lambda: bool(world.ears.of(AccountHalted)))
+    assert world.account().outgoing.settled == 0
+    assert world.account().outgoing.open == 10
