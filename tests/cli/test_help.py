@@ -1,0 +1,51 @@
+"""Help: every command says what it does, quickly."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.cli.processes import run
+
+WORDS = {
+    "serve": ["Serve a settlement engine to a connector", "TARGET", "SETTLEMENT_CONNECTOR_URL", "exit code"],
+    "demo": ["while they are killed", "--settlements", "--kills", "--seed", "Nothing is left behind"],
+    "accounts": ["entered = queued + open + settled + in doubt", "--admin-url", "--store", "--json"],
+    "attempts": ["--state", "in_doubt", "oldest first"],
+    "resolve": ["ATTEMPT_ID", "--settled", "--all", "--nothing", "--release", "--reason", "moves real money"],
+    "suspense": ["--assign", "whose owner the engine cannot tell"],
+    "audit": ["no money was lost or doubled", "exit code 1"],
+}
+
+
+def test_the_first_page_names_every_command_and_where_to_start() -> None:
+    """In less than a second, since no command is imported for it."""
+    began = time.monotonic()
+    said = run("--help").stdout
+    assert time.monotonic() - began < 2
+    assert "settlement-core demo" in said
+    for name in WORDS:
+        assert f"\n  {name} " in said
+
+
+@pytest.mark.parametrize("command", WORDS)
+def test_a_command_s_help_says_what_it_does(command: str) -> None:
+    """With its options, and the variables that stand for them."""
+    said = " ".join(run(command, "--help").stdout.split())
+    for word in WORDS[command]:
+        assert word in said
+
+
+@pytest.mark.parametrize("arguments", [("nosuch",), ("serve", "--nosuch"), ("audit", "extra")])
+def test_what_is_not_known_is_exit_code_2(arguments: tuple[str, ...]) -> None:
+    """With one error line."""
+    refused = run(*arguments, code=2)
+    assert len([line for line in refused.stderr.splitlines() if line.startswith("Error: ")]) == 1
+
+
+def test_it_tells_its_version() -> None:
+    """That of the installed package."""
+    from importlib.metadata import version
+
+    assert version("settlement-core") in run("--version").stdout
