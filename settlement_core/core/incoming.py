@@ -12,8 +12,9 @@ import anyio
 from settlement_core.abc import Acknowledged, Refused, Unanswered
 from settlement_core.core.lane import Lane
 from settlement_core.values.backoff import Backoff
+from settlement_core.values.errors import InvariantError
 from settlement_core.values.events import CreditAcknowledged, CreditHeld
-from settlement_core.values.records import Attempt, Direction
+from settlement_core.values.records import Attempt, Direction, Step
 
 __all__ = ["IncomingLane"]
 
@@ -41,13 +42,17 @@ class IncomingLane(Lane):
         counted = scale if scale is not None else self.context.engine.asset_scale
         return scale, None if counted is None else Decimal(_LARGEST_INTEGER).scaleb(-counted)
 
+    async def take_step(self, step: Step) -> None:
+        """Nothing has to be set up before money that is here already is credited."""
+        raise AssertionError(step)
+
     async def perform(self, attempt: Attempt, *, fresh: bool) -> None:
         """Offer the credit to the connector until it takes it, or refuses it for good."""
         del fresh  # a credit from before a restart is offered again like any other
         started = anyio.current_time()
         while not self.context.stopping:
             self.doing = "crediting"
-            outcome = await self.context.connector.credit(self.account_id, attempt.amount, attempt.attempt_id)
+            outcome: object = await self.context.connector.credit(self.account_id, attempt.amount, attempt.attempt_id)
             match outcome:
                 case Acknowledged():
                     await self.close(attempt, attempt.amount)
@@ -75,3 +80,8 @@ class IncomingLane(Lane):
                     return
                 case Unanswered(reason):
                     await self.rest(self.failed(reason), reason)
+                case _:
+                    raise InvariantError(
+                        f"the connector broke its contract for credit {attempt.attempt_id!r}: it returned {outcome!r}; "
+                        f"nothing was recorded, account {self.account_id!r} halts with the attempt open"
+                    )

@@ -122,13 +122,13 @@ class Lane(ABC):
     async def perform(self, attempt: Attempt, *, fresh: bool) -> None:
         """Bring the claimed attempt forward; return when it is closed or parked, or when it should be claimed again."""
 
+    @abstractmethod
     async def take_step(self, step: Step) -> None:
         """Set the account up, or tear it down."""
-        raise AssertionError(step)
 
+    @abstractmethod
     def scale_and_cap(self) -> tuple[int | None, Decimal | None]:
         """Return the finest scale an attempt of this direction may have, and its largest amount."""
-        return None, None
 
     @property
     @abstractmethod

@@ -10,7 +10,7 @@ import pytest
 
 from settlement_core.abc import Settled, Unanswered
 from settlement_core.core.config import DAY_S, CoreConfig
-from settlement_core.values.commands import Close, Entries, History, Overview
+from settlement_core.values.commands import Close, Entries, History, OpenAccount, Overview
 from settlement_core.values.errors import (
     ConnectorError,
     IdempotencyConflict,
@@ -189,3 +189,69 @@ async def test_a_claim_finds_the_attempt_of_an_earlier_life_first() -> None:
         (D(1), AttemptState.CLOSED),
         (D(2), AttemptState.CLOSED),
     ]
+
+
+async def test_a_connector_that_answers_nonsense_halts_the_credit_loudly() -> None:
+    """None is neither "credited" nor "refused": nothing is recorded, and the other direction goes on."""
+
+    class Odd(FakeConnector):
+        async def credit(self, account_id: str, amount: Decimal, idempotency_key: str) -> Any:
+            return None
+
+    world = World(MinimalEngine(), connector=Odd())
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D(1), "tx")
+        await until(lambda: bool(core.statistics().halted))
+        assert "the connector broke its contract" in core.statistics().halted["alice incoming"]
+    assert world.account().incoming.open == 1
+
+
+async def test_two_may_wait_for_the_same_answer() -> None:
+    """A handle's answer is for whoever asks, before it is there and after."""
+    world = World(MinimalEngine())
+    answers: list[bool] = []
+
+    async def wait() -> None:
+        answers.append((await handle.wait()).changed)
+
+    async with world.core() as core, anyio.create_task_group() as tasks:
+        handle = core._context.journal.submit(OpenAccount(account_id="alice", at=0.0))
+        tasks.start_soon(wait)
+        tasks.start_soon(wait)
+        await until(lambda: len(answers) == 2)
+        await wait()
+    assert answers == [True] * 3
+
+
+async def test_being_told_to_try_now_while_trying_means_once_more_at_once() -> None:
+    """The operator's nudge arrives in the middle of a try that fails: the next one does not wait."""
+    world = World(MinimalEngine())
+
+    async def refusing(_: Decimal) -> Decimal:
+        core.try_settlement("alice")
+        return D(0)
+
+    world.engine.script.append(refusing)
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(1), "a")
+        await until(lambda: world.account().outgoing.settled == 1)
+        assert anyio.current_time() < 1
+
+
+async def test_an_engine_that_no_longer_sets_accounts_up_goes_on_without() -> None:
+    """The set-up was pending when the engine was replaced by a simpler one."""
+
+    class Fussy(MinimalEngine):
+        async def setup_account(self, account_id: str) -> None:
+            raise OSError("peer is not there")
+
+    world = World(Fussy())
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(1), "a")
+        await anyio.sleep(1)
+    world.engine = MinimalEngine()
+    async with world.core():
+        await until(lambda: world.account().outgoing.settled == 1)
