@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,9 @@ __all__ = ["EngineProcess", "open_engine_process"]
 
 START_S = 30.0
 """How long a start may take on a busy machine before we call it failed."""
+
+
+_PORTS = (20_000, 32_000)
 
 
 class EngineProcess:
@@ -88,9 +92,17 @@ class EngineProcess:
 
 
 def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as probes:
-        sockets = [probes.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in sockets]
+    """Return ports nobody listens on, below those the system gives to clients.
+
+    A client that keeps calling a killed engine on one of the system's own ports may end up connected to itself, and
+    then holds the port.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(*_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+    return found
 
 
 @asynccontextmanager
