@@ -26,9 +26,9 @@ check: $(VENV)/dev  ## Linters, formatting and types only.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-soak: $(VENV)/dev  ## The long forms: many kills, many examples. Takes about ten minutes.
+soak: $(VENV)/dev  ## The long forms: many kills, many scripts for the stores. Takes a while.
 	$(BIN)/settlement-core demo --settlements 20000 --kills 100 --seed $${SEED:-1}
-	SETTLEMENT_HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/stores tests/values tests/http
+	CHECK_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 1800 tests/stores
 
 bench: $(VENV)/dev  ## Memory of idle and active accounts, and how soon a start with 100,000 debts serves.
 	$(BIN)/python -m benchmarks
