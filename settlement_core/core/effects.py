@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,6 +12,8 @@ import anyio
 __all__ = ["Failed", "describe", "perform"]
 
 T = TypeVar("T")
+
+logger = logging.getLogger("settlement_core")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ async def perform(call: Callable[[], Awaitable[T]], *, misbehaved: Callable[[str
     cancelled = anyio.get_cancelled_exc_class()
     try:
         return await call()
-    except Exception as error:  # noqa: BLE001 - foreign code may raise anything; it is returned, not swallowed
+    except Exception as error:
+        logger.debug("foreign code raised", exc_info=error)
         return Failed(error)
     except cancelled as error:
         if anyio.get_current_task().has_pending_cancellation():

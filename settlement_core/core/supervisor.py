@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 import anyio
@@ -13,11 +14,13 @@ from settlement_core.core.incoming import IncomingLane
 from settlement_core.core.lane import Lane, LaneStatus
 from settlement_core.core.outgoing import OutgoingLane
 from settlement_core.values.commands import Due, Entered, Prune
-from settlement_core.values.errors import JournalEnded, UnknownAccount
+from settlement_core.values.errors import InvariantError, JournalEnded, UnknownAccount
 from settlement_core.values.events import AccountHalted, CoreStopped, RecoveryFinished
 from settlement_core.values.records import Direction
 
 __all__ = ["Supervisor"]
+
+logger = logging.getLogger("settlement_core")
 
 _LANES: dict[Direction, type[Lane]] = {Direction.OUTGOING: OutgoingLane, Direction.INCOMING: IncomingLane}
 
@@ -117,8 +120,10 @@ class Supervisor:
             pass  # the journal says itself why; what was under way stays open in the store
         except UnknownAccount:
             pass  # rung for an account that was never opened: there is nothing to do, and nothing is wrong
-        except Exception as error:  # noqa: BLE001 - whatever broke, the other accounts go on; this one says so
+        except Exception as error:
             self._halted[key] = describe(error)
+            if not isinstance(error, InvariantError):
+                logger.exception("lane %r ended in a way we did not foresee", lane)
             self._context.observe(
                 AccountHalted(account_id=lane.account_id, direction=lane.direction, reason=describe(error))
             )

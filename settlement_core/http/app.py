@@ -12,7 +12,7 @@ from quart import Quart
 from settlement_core.core.core import Core
 from settlement_core.core.effects import describe
 from settlement_core.http import responses
-from settlement_core.http.asgi import Receive, Scope, Send, SettlementEngineApi
+from settlement_core.http.asgi import Receive, Scope, Send, SettlementEngineApi, send_response
 from settlement_core.http.requests import Dialect
 from settlement_core.values.errors import ShuttingDown
 
@@ -59,9 +59,7 @@ class LifespanApp:
         elif self._app is not None:
             await self._app(scope, receive, send)  # type: ignore[arg-type]
         elif scope["type"] == "http":
-            response = responses.problem(ShuttingDown())
-            await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
-            await send({"type": "http.response.body", "body": response.body})
+            await send_response(send, responses.problem(ShuttingDown()))
         else:
             await send({"type": "websocket.close"})
 

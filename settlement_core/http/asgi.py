@@ -26,7 +26,7 @@ from settlement_core.http.responses import Response
 from settlement_core.values.amounts import Quantity
 from settlement_core.values.errors import LocalError, SettlementError
 
-__all__ = ["ASGIApp", "SettlementEngineApi"]
+__all__ = ["ASGIApp", "SettlementEngineApi", "send_response"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -70,7 +70,7 @@ class SettlementEngineApi:
             return
         except SettlementError as error:
             response = responses.problem(error)
-        await _send(send, response)
+        await send_response(send, response)
 
     def _find_route(self, scope: Scope) -> Route | LocalError | None:
         """Return the endpoint, or what is wrong with the request's head, or None if it is none of ours."""
@@ -97,7 +97,8 @@ class SettlementEngineApi:
                 return responses.deleted()
 
 
-async def _send(send: Send, response: Response) -> None:
+async def send_response(send: Send, response: Response) -> None:
+    """Send a complete answer."""
     await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
     await send({"type": "http.response.body", "body": response.body})
 
@@ -123,7 +124,7 @@ async def _send_discarding(receive: Receive, send: Send, response: Response) -> 
         tasks.start_soon(discard)
         with anyio.move_on_after(BODY_DEADLINE_S):
             await ended.wait()
-        await _send(send, response)
+        await send_response(send, response)
         tasks.cancel_scope.cancel()
 
 

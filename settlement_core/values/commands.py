@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from settlement_core.values.errors import LocalError
 from settlement_core.values.records import (
     AccountOverview,
     Attempt,
@@ -335,8 +334,3 @@ class Suspense(Command[list[SuspenseItem]]):
     after: str = ""
     limit: int = 100
     assigned: bool = False
-
-
-def is_refusal(result: Result) -> bool:
-    """Tell whether a store refused the command this is the result of."""
-    return isinstance(result, LocalError)

@@ -32,7 +32,6 @@ from settlement_core.values.records import (
     Direction,
     Entry,
     EntryKind,
-    Payment,
     Step,
     SuspenseItem,
     Totals,
@@ -81,7 +80,7 @@ class Books:
         self._accounts: dict[str, _Account] = {}
         self._suspense: dict[str, SuspenseItem] = {}
         self._notes: dict[tuple[str, str], object] = {}
-        self._order: dict[str, tuple[str, str]] = {}
+        self._order: list[tuple[str, str]] = []
         self._last_seq = 0
         self._handlers: dict[type, Callable[[Any], object]] = {
             c.OpenAccount: self._open_account,
@@ -254,7 +253,7 @@ class Books:
             account.entries[seq] = replace(account.entries[seq], attempt_id=attempt.attempt_id)
         account.claimed[attempt.attempt_id] = taken
         account.attempts[attempt.attempt_id] = attempt
-        self._order[f"{account.account_id}/{attempt.attempt_id}"] = (account.account_id, attempt.attempt_id)
+        self._order.append((account.account_id, attempt.attempt_id))
         lane.open_id = attempt.attempt_id
         gathered = add(plan.amount, plan.dust)
         lane.totals = replace(
@@ -277,8 +276,7 @@ class Books:
         account, attempt = self._attempt(command.account_id, command.attempt_id)
         if not decisions.may_note(attempt, command):
             return c.Applied(changed=False)
-        payment = Payment(command.payment.amount, command.payment.reference)
-        account.attempts[attempt.attempt_id] = replace(attempt, payment=payment)
+        account.attempts[attempt.attempt_id] = replace(attempt, payment=command.payment)
         return c.Applied(changed=True)
 
     def _close(self, command: c.Close) -> c.Applied:
@@ -409,7 +407,7 @@ class Books:
 
     def _prune(self, command: c.Prune) -> int:
         forgotten = 0
-        for account_id, attempt_id in self._order.values():
+        for account_id, attempt_id in self._order:
             if forgotten >= command.limit:
                 break
             account = self._accounts[account_id]
@@ -450,7 +448,7 @@ class Books:
     def _history(self, command: c.History) -> list[Attempt]:
         found: list[Attempt] = []
         waiting = command.after is not None
-        for account_id, attempt_id in self._order.values():
+        for account_id, attempt_id in self._order:
             if len(found) == command.limit:
                 break
             if waiting:
