@@ -20,6 +20,7 @@ from settlement_core.values.records import (
     AccountOverview,
     Attempt,
     AttemptState,
+    Direction,
     SuspenseItem,
     Totals,
 )
@@ -233,13 +234,13 @@ def _audit_accounts(books: _Books, account_ids: list[str]) -> _Reading:
     for account_id in account_ids:
         questions += [
             c.Overview(account_id=account_id),
-            c.Entries(account_id=account_id, limit=PAGE),
+            *(c.Entries(account_id=account_id, direction=direction, limit=PAGE) for direction in Direction),
             c.History(account_id=account_id, limit=PAGE),
         ]
     answers: Iterator[Any] = iter((yield questions))
-    for account_id, (overview,), entries, attempts in zip(account_ids, answers, answers, answers, strict=False):
-        facts = Facts(overview, entries, attempts)
-        whole = len(entries) < PAGE and len(attempts) < PAGE
+    for account_id, (overview,), outgoing, incoming, attempts in zip(account_ids, *[answers] * 4, strict=False):
+        facts = Facts(overview, [*outgoing, *incoming], attempts)
+        whole = max(map(len, (outgoing, incoming, attempts))) < PAGE
         problems = list(judge(facts, books.assigned.get(account_id, {}))) if whole else []
         if whole and not problems:
             books.take(facts, problems)
@@ -251,7 +252,10 @@ def _audit_account(books: _Books, account_id: str) -> _Reading:
     """Judge one account by pages, again if it changed meanwhile or looks wrong, as it may if it changed and back."""
     for _ in range(READINGS):
         (before,) = (yield [c.Overview(account_id=account_id)])[0]
-        entries = yield from _pages(c.Entries(account_id=account_id, limit=PAGE), lambda entry: entry.seq)
+        entries = []
+        for direction in Direction:
+            query = c.Entries(account_id=account_id, direction=direction, limit=PAGE)
+            entries += yield from _pages(query, lambda entry: entry.seq)
         attempts = yield from _pages(c.History(account_id=account_id, limit=PAGE), lambda attempt: attempt.attempt_id)
         (overview,) = (yield [c.Overview(account_id=account_id)])[0]
         facts = Facts(overview, entries, attempts)

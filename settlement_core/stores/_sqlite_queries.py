@@ -11,6 +11,7 @@ from typing import Any
 from settlement_core.stores._json import thaw
 from settlement_core.stores._sqlite_rows import (
     ATTEMPT_COLUMNS,
+    DIRECTION_CODES,
     ENTRY_COLUMNS,
     SUSPENSE_COLUMNS,
     attempt_of,
@@ -143,16 +144,17 @@ def history(session: Session, command: c.History) -> list[Attempt]:
 _ENTRIES = f"""
     SELECT {ENTRY_COLUMNS}
     FROM entries e INDEXED BY entries_account LEFT JOIN attempts t ON t.attempt_no = e.attempt_no
-    WHERE e.account_no = ? AND e.seq > ? ORDER BY e.seq LIMIT ?
+    WHERE e.account_no = ? AND e.seq > ? AND e.direction = ? ORDER BY e.seq LIMIT ?
 """
 
 
 def entries(session: Session, command: c.Entries) -> list[Entry]:
-    """Return one page of an account's entries."""
+    """Return one page of the entries of one direction of an account."""
     account = session.find_account(command.account_id)
     if account is None:
         return []
-    rows = session.execute(_ENTRIES, (account.account_no, command.after, command.limit))
+    values = (account.account_no, command.after, DIRECTION_CODES[command.direction], command.limit)
+    rows = session.execute(_ENTRIES, values)
     return [entry_of(row, command.account_id) for row in rows]
 
 

@@ -201,21 +201,23 @@ def _upkeep() -> st.SearchStrategy[c.Command[Any]]:
 
 
 def _questions() -> st.SearchStrategy[c.Command[Any]]:
-    attempt_ids = st.one_of(st.none(), _attempts.map(lambda pair: pair[1]))
+    history = st.one_of(
+        st.builds(c.History, states=st.frozensets(st.sampled_from(AttemptState)), limit=st.just(1000)),
+        st.builds(
+            lambda ids, cut, facts: c.History(account_id=ids[0], after=ids[1] if cut else None, **facts),
+            _attempts,
+            st.booleans(),
+            st.fixed_dictionaries({"states": st.frozensets(st.sampled_from(AttemptState)), "limit": _limits}),
+        ),
+    )
     return st.one_of(
         st.builds(c.Get, account_id=st.sampled_from(("", *ACCOUNTS)), key=st.sampled_from(KEYS)),
         st.builds(
             c.Overview, account_id=st.one_of(st.none(), _accounts), after=st.sampled_from(("", "Z")), limit=_limits
         ),
         st.builds(c.Due, after=st.sampled_from(("", "Z")), limit=_limits),
-        st.builds(
-            c.History,
-            account_id=st.one_of(st.none(), _accounts),
-            states=st.frozensets(st.sampled_from(AttemptState)),
-            after=attempt_ids,
-            limit=_limits,
-        ),
-        st.builds(c.Entries, account_id=_accounts, limit=_limits),
+        history,
+        st.builds(c.Entries, account_id=_accounts, direction=_directions, limit=_limits),
         st.builds(c.Suspense, after=st.sampled_from(("", "S2")), limit=_limits, assigned=st.booleans()),
     )
 
@@ -302,6 +304,13 @@ def tours() -> list[list[Step]]:
         *(close("f", "9.15"), claim("g"), c.OpenAccount(account_id=alice, at=_HOUR, set_up=True), claim("g")),
         *(c.CloseAccount(account_id=alice, at=_HOUR, tear_down=True), claim("g"), claim("h")),
         *(c.FinishStep(account_id=alice, step=step) for step in AccountStep),
-        *(claim("h"), c.Due(), c.Overview(), c.Entries(account_id=alice), c.History(), c.Suspense(assigned=True)),
+        *(
+            claim("h"),
+            c.Due(),
+            c.Overview(),
+            c.Entries(account_id=alice, direction=o),
+            c.History(),
+            c.Suspense(assigned=True),
+        ),
     ]
     return [[Step((command,), reopen=True) for command in tour], [Step(tuple(tour), whole_again=True, fail_after=150)]]

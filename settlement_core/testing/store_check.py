@@ -16,7 +16,7 @@ from settlement_core.abc import Store
 from settlement_core.testing._store_scripts import ACCOUNTS, KEYS, OnAttempt, Step, scripts, tours
 from settlement_core.values import commands as c
 from settlement_core.values.amounts import ZERO, add, subtract, total
-from settlement_core.values.records import AttemptState, Entry
+from settlement_core.values.records import Attempt, AttemptState, Direction, Entry
 from settlement_core.values.reference import Books
 
 __all__ = ["check_store"]
@@ -43,7 +43,8 @@ def check_store(
     are applied again, and at the end everything is read once more in small pages.
 
     Which numbers a store gives to entries is its own affair, as long as they grow; so is the order in which
-    `Prune` forgets, as long as everything due is forgotten in the end.
+    `Prune` forgets, as long as everything due is forgotten in the end, and how attempts of several accounts are
+    merged, as long as each account's are in the order of their claims.
 
     Args:
         make_store: returns a new, empty store. It is called once per example, and the store is closed after it.
@@ -125,7 +126,11 @@ class _Trial:
             c.Due(limit=_ALL),
             c.History(limit=_ALL),
             c.Suspense(limit=_ALL, assigned=True),
-            *(c.Entries(account_id=account_id, limit=_ALL) for account_id in ACCOUNTS),
+            *(
+                c.Entries(account_id=account_id, direction=direction, limit=_ALL)
+                for account_id in ACCOUNTS
+                for direction in Direction
+            ),
             *(c.Get(account_id=account_id, key=key) for account_id in ("", *ACCOUNTS) for key in KEYS),
         ]
         results, expected = self.store.apply(questions), self.books.apply(questions)
@@ -157,6 +162,8 @@ def _form(result: c.Result) -> object:
         numbers = [entry.seq for entry in result]
         assert numbers == sorted(set(numbers)), f"sequence numbers do not grow: {numbers}"
         return [(str(entry.amount), replace(entry, seq=place)) for place, entry in enumerate(result)]
+    if isinstance(result, list) and result and isinstance(result[0], Attempt):
+        return sorted(result, key=lambda attempt: attempt.account_id)
     return result
 
 
@@ -191,7 +198,11 @@ def _check_pages(store: Store) -> None:
         (c.Suspense(), lambda item: item.settlement_id),
         (c.Suspense(assigned=True), lambda item: item.settlement_id),
     ]
-    queries += [(c.Entries(account_id=account_id), lambda entry: entry.seq) for account_id in ACCOUNTS]
+    queries += [
+        (c.Entries(account_id=account_id, direction=direction), lambda entry: entry.seq)
+        for account_id in ACCOUNTS
+        for direction in Direction
+    ]
     queries += [
         (c.History(account_id=owner, states=chosen), lambda attempt: attempt.attempt_id)
         for chosen in states

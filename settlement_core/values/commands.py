@@ -3,10 +3,15 @@
 Each command is atomic by itself, durable once `Store.apply` returns, and idempotent by its ids: a batch whose
 answer was lost may simply be applied again. Times are wall-clock seconds since 1970, handed in by the core.
 A store answers each command with its result, or with a `LocalError` value where it refuses.
+
+Several workers may share one store. A worker then holds leases on some of its partitions, and says in what it
+records about an attempt under which lease it does so (`lease`, a token): a worker that has lost the lease meanwhile
+is refused with `LeaseLost`. A store for one process knows one partition, and takes any lease.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -20,7 +25,9 @@ from settlement_core.values.records import (
     Payment,
     Step,
     SuspenseItem,
+    WorkerOverview,
 )
+from settlement_core.values.results import Applied, Claimed, Entered, NothingToClaim, Ring, Shares, StepDue
 
 __all__ = [
     "Applied",
@@ -40,6 +47,7 @@ __all__ = [
     "Hold",
     "Note",
     "NothingToClaim",
+    "Nudge",
     "OpenAccount",
     "Overview",
     "Prune",
@@ -47,9 +55,13 @@ __all__ = [
     "Release",
     "Resolve",
     "Result",
+    "Ring",
+    "Share",
+    "Shares",
     "StepDue",
     "Suspend",
     "Suspense",
+    "Workers",
 ]
 
 R_co = TypeVar("R_co", covariant=True)
@@ -62,46 +74,6 @@ class Command(Generic[R_co]):
     """A question or order to a store; `R_co` is the type of its result."""
 
     __slots__ = ()
-
-
-# results
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """The command holds now; `changed` is False if it already did."""
-
-    changed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Entered:
-    """The entry is durable. `amount` is what was recorded first; `replay` says it was there before."""
-
-    amount: Decimal
-    replay: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """The account's open attempt; `fresh` unless it was opened by an earlier claim."""
-
-    attempt: Attempt
-    fresh: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NothingToClaim:
-    """Nothing can be claimed; `queued` is what is too little for now."""
-
-    queued: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class StepDue:
-    """The account itself must be set up, or torn down, first."""
-
-    step: Step
 
 
 # accounts
@@ -134,10 +106,14 @@ class CloseAccount(Command[Applied]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishStep(Command[Applied]):
-    """The account's pending step is done. Nothing happens if another step, or none, is pending."""
+    """The account's pending step is done. Nothing happens if another step, or none, is pending.
+
+    Refused: `LeaseLost`, `UnknownAccount`.
+    """
 
     account_id: str
     step: Step
+    lease: str = ""
 
 
 # entries and attempts
@@ -165,7 +141,7 @@ class Claim(Command["Claimed | NothingToClaim | StepDue"]):
 
     A released attempt is opened again before anything new. What is finer than `scale` or above `cap` queues
     again in the same step. At most `max_entries` entries are taken, but always enough to reach one unit of
-    `scale` if the queue holds one. Refused: `UnknownAccount`.
+    `scale` if the queue holds one. Refused: `LeaseLost`, `UnknownAccount`.
     """
 
     account_id: str
@@ -175,6 +151,7 @@ class Claim(Command["Claimed | NothingToClaim | StepDue"]):
     max_entries: int = 1000
     scale: int | None = None
     cap: Decimal | None = None
+    lease: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,19 +161,21 @@ class Note(Command[Applied]):
     account_id: str
     attempt_id: str
     payment: Payment
+    lease: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Close(Command[Applied]):
     """End an open attempt of which `settled` moved; the rest is queued again.
 
-    Refused: `UnknownAttempt`, `AttemptConflict`.
+    Refused: `LeaseLost`, `UnknownAccount`, `UnknownAttempt`, `AttemptConflict`.
     """
 
     account_id: str
     attempt_id: str
     settled: Decimal
     at: float
+    lease: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +185,7 @@ class Hold(Command[Applied]):
     account_id: str
     attempt_id: str
     reason: str
+    lease: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +260,41 @@ class Prune(Command[int]):
     limit: int = 1000
 
 
+# sharing a store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share(Command[Shares]):
+    """One round of a worker's part in sharing the accounts: keep its leases, take free ones up to its fair share.
+
+    Attributes:
+        worker: its id, used by this process in this run only.
+        lease_s: how long without another round until others may take what it holds.
+        heard: by partition, the number of the last ring acted upon.
+        yielding: partitions to give up now; nothing may be under way there.
+        leaving: give up everything, and take no further part.
+    """
+
+    worker: str
+    lease_s: float
+    heard: Mapping[int, int] = field(default_factory=dict)
+    yielding: frozenset[int] = frozenset()
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nudge(Command[Applied]):
+    """Ring the account's worker, whichever it is, to try again now. Nothing happens if the store is not shared."""
+
+    account_id: str
+
+
 # queries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers(Command[list[WorkerOverview]]):
+    """Who shares the store, in order of ids; nobody if it is for one process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,15 +316,22 @@ class Overview(Command[list[AccountOverview]]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due(Command[list[str]]):
-    """Ids, in order and after `after`, of accounts with a step, a queue, an open or a released attempt."""
+    """Ids, in order and after `after`, of accounts with a step, a queue, an open or a released attempt.
+
+    With `partition` only those of that one.
+    """
 
     after: str = ""
     limit: int = 500
+    partition: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History(Command[list[Attempt]]):
-    """Attempts, oldest first, after the attempt with id `after`; only those in `states`, if any are named."""
+    """Attempts, oldest first, after the attempt with id `after`; only those in `states`, if any are named.
+
+    Those of one account are in the exact order of their claims.
+    """
 
     account_id: str | None = None
     states: frozenset[AttemptState] = field(default_factory=frozenset)
@@ -320,9 +341,10 @@ class History(Command[list[Attempt]]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entries(Command[list[Entry]]):
-    """An account's entries, oldest first, with a sequence number above `after`."""
+    """The entries of one direction of an account, oldest first, with a sequence number above `after`."""
 
     account_id: str
+    direction: Direction
     after: int = 0
     limit: int = 1000
 

@@ -19,6 +19,7 @@ __all__ = [
     "InvalidQuantity",
     "InvariantError",
     "JournalEnded",
+    "LeaseLost",
     "LocalError",
     "MessageNotHandled",
     "MessageRejected",
@@ -117,6 +118,17 @@ class AttemptConflict(LocalError):
         self.attempt_id = attempt_id
         self.tried = tried
         self.problem = problem
+
+
+class LeaseLost(LocalError):
+    """Another worker looks after the account by now; what this one was doing there is dropped."""
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(
+            f"account {account_id!r} is another worker's by now; nothing was recorded, that worker finds out what "
+            "became of the attempt"
+        )
+        self.account_id = account_id
 
 
 class UnknownSuspense(LocalError):

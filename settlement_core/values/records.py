@@ -25,6 +25,7 @@ __all__ = [
     "Step",
     "SuspenseItem",
     "Totals",
+    "WorkerOverview",
 ]
 
 
@@ -181,3 +182,18 @@ class SuspenseItem:
     reason: str = ""
     assigned_by: str = ""
     assigned_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOverview:
+    """One of the workers that share a store.
+
+    Attributes:
+        worker_id: of one run of one process.
+        partitions: those it holds a lease on.
+        expires_in_s: when others may take them, unless it is heard of before; negative if it is overdue.
+    """
+
+    worker_id: str
+    partitions: tuple[int, ...]
+    expires_in_s: float

@@ -37,11 +37,11 @@ from settlement_core.values.records import (
     Totals,
 )
 
-__all__ = ["Books"]
+__all__ = ["AccountBooks", "Books", "LaneBooks"]
 
 
 @dataclass(slots=True)
-class _Lane:
+class LaneBooks:
     """One direction of one account."""
 
     totals: Totals = field(default_factory=Totals)
@@ -54,14 +54,14 @@ class _Lane:
 
 
 @dataclass(slots=True)
-class _Account:
+class AccountBooks:
     """One account and everything that belongs to it."""
 
     account_id: str
     state: AccountState = AccountState.OPEN
     set_up: bool = False
     tear_down: bool = False
-    lanes: dict[Direction, _Lane] = field(default_factory=lambda: {d: _Lane() for d in Direction})
+    lanes: dict[Direction, LaneBooks] = field(default_factory=lambda: {d: LaneBooks() for d in Direction})
     entries: dict[int, Entry] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
     claimed: dict[str, list[int]] = field(default_factory=dict)
@@ -77,9 +77,9 @@ class Books:
     """All accounts, as one mutable value."""
 
     def __init__(self) -> None:
-        self._accounts: dict[str, _Account] = {}
-        self._suspense: dict[str, SuspenseItem] = {}
-        self._notes: dict[tuple[str, str], object] = {}
+        self.accounts: dict[str, AccountBooks] = {}
+        self.suspense: dict[str, SuspenseItem] = {}
+        self.notes: dict[tuple[str, str], object] = {}
         self._order: list[tuple[str, str]] = []
         self._last_seq = 0
         self._handlers: dict[type, Callable[[Any], object]] = {
@@ -103,6 +103,9 @@ class Books:
             c.History: self._history,
             c.Entries: self._entries,
             c.Suspense: self._list_suspense,
+            c.Share: lambda _: c.Shares(shared=False, partitions=1, leases={0: ""}),
+            c.Nudge: lambda _: c.Applied(changed=False),
+            c.Workers: lambda _: [],
         }
 
     def apply(self, batch: Sequence[c.Command[Any]]) -> list[c.Result]:
@@ -118,9 +121,9 @@ class Books:
     # accounts
 
     def _open_account(self, command: c.OpenAccount) -> c.Applied:
-        account = self._accounts.get(command.account_id)
+        account = self.accounts.get(command.account_id)
         if account is None:
-            account = self._accounts[command.account_id] = _Account(command.account_id)
+            account = self.accounts[command.account_id] = AccountBooks(command.account_id)
         elif account.state is AccountState.OPEN:
             return c.Applied(changed=False)
         account.state = AccountState.OPEN
@@ -148,8 +151,8 @@ class Books:
             account.tear_down = False
         return c.Applied(changed=True)
 
-    def _account(self, account_id: str) -> _Account:
-        account = self._accounts.get(account_id)
+    def _account(self, account_id: str) -> AccountBooks:
+        account = self.accounts.get(account_id)
         if account is None:
             raise UnknownAccount(account_id)
         return account
@@ -181,7 +184,7 @@ class Books:
 
     def _queue(
         self,
-        account: _Account,
+        account: AccountBooks,
         direction: Direction,
         kind: EntryKind,
         *,
@@ -227,7 +230,7 @@ class Books:
             return c.StepDue(Step.TEAR_DOWN)
         return c.NothingToClaim(lane.totals.queued)
 
-    def _reopen(self, account: _Account, lane: _Lane) -> Attempt:
+    def _reopen(self, account: AccountBooks, lane: LaneBooks) -> Attempt:
         attempt = account.attempts[lane.released.pop(0)]
         lane.open_id = attempt.attempt_id
         lane.totals = replace(
@@ -238,7 +241,7 @@ class Books:
         attempt = account.attempts[attempt.attempt_id] = replace(attempt, state=AttemptState.OPEN)
         return attempt
 
-    def _take(self, account: _Account, lane: _Lane, command: c.Claim, plan: decisions.ClaimPlan) -> Attempt:
+    def _take(self, account: AccountBooks, lane: LaneBooks, command: c.Claim, plan: decisions.ClaimPlan) -> Attempt:
         attempt = Attempt(
             account_id=account.account_id,
             direction=command.direction,
@@ -301,7 +304,7 @@ class Books:
         self._end(account, told, settled=command.settled, at=command.at)
         return c.Applied(changed=True)
 
-    def _end(self, account: _Account, attempt: Attempt, *, settled: Decimal, at: float) -> None:
+    def _end(self, account: AccountBooks, attempt: Attempt, *, settled: Decimal, at: float) -> None:
         account.attempts[attempt.attempt_id] = replace(
             attempt, state=AttemptState.CLOSED, settled=settled, closed_at=at
         )
@@ -343,7 +346,7 @@ class Books:
         )
         return c.Applied(changed=True)
 
-    def _attempt(self, account_id: str, attempt_id: str) -> tuple[_Account, Attempt]:
+    def _attempt(self, account_id: str, attempt_id: str) -> tuple[AccountBooks, Attempt]:
         account = self._account(account_id)
         attempt = account.attempts.get(attempt_id)
         if attempt is None:
@@ -353,9 +356,9 @@ class Books:
     # money whose owner is unknown
 
     def _suspend(self, command: c.Suspend) -> c.Applied:
-        item = self._suspense.get(command.settlement_id)
+        item = self.suspense.get(command.settlement_id)
         if item is None:
-            self._suspense[command.settlement_id] = SuspenseItem(
+            self.suspense[command.settlement_id] = SuspenseItem(
                 settlement_id=command.settlement_id,
                 amount=command.amount,
                 details=command.details,
@@ -368,7 +371,7 @@ class Books:
         return c.Applied(changed=item is None)
 
     def _assign(self, command: c.Assign) -> c.Entered:
-        item = self._suspense.get(command.settlement_id)
+        item = self.suspense.get(command.settlement_id)
         if item is None:
             raise UnknownSuspense(command.settlement_id)
         fresh = decisions.may_assign(item, command.account_id)
@@ -382,7 +385,7 @@ class Books:
             )
         )
         if fresh:
-            self._suspense[command.settlement_id] = replace(
+            self.suspense[command.settlement_id] = replace(
                 item,
                 account_id=command.account_id,
                 reason=command.reason,
@@ -395,28 +398,28 @@ class Books:
 
     def _put(self, command: c.Put) -> c.Applied:
         key = (command.account_id, command.key)
-        changed = self._notes.get(key) != command.value
+        changed = self.notes.get(key) != command.value
         if command.value is None:
-            self._notes.pop(key, None)
+            self.notes.pop(key, None)
         else:
-            self._notes[key] = command.value
+            self.notes[key] = command.value
         return c.Applied(changed=changed)
 
     def _get(self, command: c.Get) -> object:
-        return self._notes.get((command.account_id, command.key))
+        return self.notes.get((command.account_id, command.key))
 
     def _prune(self, command: c.Prune) -> int:
         forgotten = 0
         for account_id, attempt_id in self._order:
             if forgotten >= command.limit:
                 break
-            account = self._accounts[account_id]
+            account = self.accounts[account_id]
             attempt = account.attempts[attempt_id]
             if attempt.state is AttemptState.CLOSED and attempt.direction is Direction.OUTGOING:
                 forgotten += self._forget(account, attempt, command.before)
         return forgotten
 
-    def _forget(self, account: _Account, attempt: Attempt, before: float) -> int:
+    def _forget(self, account: AccountBooks, attempt: Attempt, before: float) -> int:
         """Drop a closed attempt's entries if all of them were last used before then."""
         taken = [account.entries[seq] for seq in account.claimed.get(attempt.attempt_id, ())]
         recent = attempt.closed_at is None or attempt.closed_at >= before
@@ -436,13 +439,13 @@ class Books:
 
     def _overview(self, command: c.Overview) -> list[AccountOverview]:
         if command.account_id is not None:
-            found = self._accounts.get(command.account_id)
+            found = self.accounts.get(command.account_id)
             return [] if found is None else [_overview(found)]
-        ids = heapq.nsmallest(command.limit, (a for a in self._accounts if a > command.after))
-        return [_overview(self._accounts[account_id]) for account_id in ids]
+        ids = heapq.nsmallest(command.limit, (a for a in self.accounts if a > command.after))
+        return [_overview(self.accounts[account_id]) for account_id in ids]
 
     def _due(self, command: c.Due) -> list[str]:
-        due = (a for a, account in self._accounts.items() if a > command.after and account.is_due())
+        due = (a for a, account in self.accounts.items() if a > command.after and account.is_due())
         return heapq.nsmallest(command.limit, due)
 
     def _history(self, command: c.History) -> list[Attempt]:
@@ -454,7 +457,7 @@ class Books:
             if waiting:
                 waiting = attempt_id != command.after
                 continue
-            attempt = self._accounts[account_id].attempts[attempt_id]
+            attempt = self.accounts[account_id].attempts[attempt_id]
             if command.account_id not in {None, account_id}:
                 continue
             if command.states and attempt.state not in command.states:
@@ -463,21 +466,22 @@ class Books:
         return found
 
     def _entries(self, command: c.Entries) -> list[Entry]:
-        account = self._accounts.get(command.account_id)
+        account = self.accounts.get(command.account_id)
         if account is None:
             return []
-        return [account.entries[seq] for seq in sorted(account.entries) if seq > command.after][: command.limit]
+        wanted = (e for e in account.entries.values() if e.direction is command.direction and e.seq > command.after)
+        return heapq.nsmallest(command.limit, wanted, key=lambda entry: entry.seq)
 
     def _list_suspense(self, command: c.Suspense) -> list[SuspenseItem]:
         items = (
             item
-            for item in self._suspense.values()
+            for item in self.suspense.values()
             if item.settlement_id > command.after and (command.assigned or item.account_id is None)
         )
         return heapq.nsmallest(command.limit, items, key=lambda item: item.settlement_id)
 
 
-def _overview(account: _Account) -> AccountOverview:
+def _overview(account: AccountBooks) -> AccountOverview:
     return AccountOverview(
         account_id=account.account_id,
         state=account.state,

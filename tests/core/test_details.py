@@ -20,7 +20,7 @@ from settlement_core.values.errors import (
     UnknownAttempt,
 )
 from settlement_core.values.json_text import decode_json
-from settlement_core.values.records import AttemptState, Payment
+from settlement_core.values.records import AttemptState, Direction, Payment
 from tests.core.worlds import D, FakeConnector, MemoryLedger, MinimalEngine, VerifiableEngine, World, until
 
 pytestmark = pytest.mark.anyio
@@ -151,7 +151,7 @@ async def test_keys_are_forgotten_a_while_after_their_last_use_and_not_before() 
         with pytest.raises(IdempotencyConflict):
             await core.request_settlement("alice", D(2), "key")
         await anyio.sleep(2 * DAY_S)
-        assert await core.ask(Entries(account_id="alice")) == []
+        assert await core.ask(Entries(account_id="alice", direction=Direction.OUTGOING)) == []
         assert world.account().outgoing.entered == world.account().outgoing.settled == 1
         await core.request_settlement("alice", D(2), "key")
         await until(lambda: world.account().outgoing.settled == 3)
@@ -162,7 +162,9 @@ async def test_several_questions_are_answered_at_one_instant() -> None:
     world = World(MinimalEngine())
     async with world.core() as core:
         await core.create_account("alice")
-        answers = await core.ask_together([Overview(), History(account_id="alice"), Entries(account_id="bob")])
+        answers = await core.ask_together(
+            [Overview(), History(account_id="alice"), Entries(account_id="bob", direction=Direction.OUTGOING)]
+        )
         assert [len(answer) for answer in answers] == [1, 0, 0]
         (refusal,) = await core.ask_together([Close(account_id="alice", attempt_id="x", settled=D(0), at=0.0)])
         assert isinstance(refusal, UnknownAttempt)

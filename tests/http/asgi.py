@@ -18,6 +18,7 @@ from settlement_core.core.core import Core
 from settlement_core.http.app import create_app
 from settlement_core.http.requests import Dialect
 from settlement_core.values.commands import Entries, History, Overview, Suspense
+from settlement_core.values.records import Direction
 from tests.core.worlds import World
 
 JSON = ("content-type", "application/json")
@@ -174,5 +175,5 @@ async def serving(world: World, *, dialect: Dialect | None = None) -> AsyncItera
 def books(store: Store) -> list[Any]:
     """Return everything a store knows of money."""
     accounts, attempts, suspense = store.apply([Overview(limit=1000), History(limit=1000), Suspense(assigned=True)])
-    entries = store.apply([Entries(account_id=account.account_id) for account in accounts])
+    entries = store.apply([Entries(account_id=a.account_id, direction=d) for a in accounts for d in Direction])
     return [accounts, attempts, suspense, entries]

@@ -70,5 +70,6 @@ def attempts(store: Store, account_id: str = "alice") -> list[Attempt]:
 
 
 def entry_ids(store: Store, account_id: str = "alice") -> list[str]:
-    """Return the ids of all entries of the account that are not forgotten."""
-    return [entry.entry_id for entry in ask(store, c.Entries(account_id=account_id, limit=100_000))]
+    """Return the ids of the account's outgoing entries that are not forgotten."""
+    query = c.Entries(account_id=account_id, direction=Direction.OUTGOING, limit=100_000)
+    return [entry.entry_id for entry in ask(store, query)]

@@ -9,6 +9,7 @@ from settlement_core.values import commands as c
 from tests.stores.books import (
     HOUR,
     INCOMING,
+    OUTGOING,
     ask,
     attempts,
     claimed,
@@ -86,7 +87,7 @@ def test_settlement_ids_are_kept_for_ever(store: Store) -> None:
 def test_leftovers_of_a_forgotten_attempt_stay_queued(store: Store) -> None:
     """Forgetting keys never forgets money: dust and leftovers are entries of their own."""
     store.apply([opened(), entered("1", "5.75"), claimed("t", scale=0), closed("t", "3"), c.Prune(before=1.0)])
-    assert [(e.kind, e.amount) for e in ask(store, c.Entries(account_id="alice"))] == [
+    assert [(e.kind, e.amount) for e in ask(store, c.Entries(account_id="alice", direction=OUTGOING))] == [
         ("dust", Decimal("0.75")),
         ("leftover", Decimal(2)),
     ]

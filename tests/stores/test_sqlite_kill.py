@@ -14,7 +14,7 @@ from settlement_core.stores.sqlite import open_sqlite_store
 from settlement_core.values import commands as c
 from settlement_core.values.amounts import total
 from settlement_core.values.records import AttemptState
-from tests.stores.books import ask, attempts, entered, outgoing
+from tests.stores.books import OUTGOING, ask, attempts, entered, outgoing
 
 _WRITE_FOR_EVER = """
 import sys
@@ -66,7 +66,9 @@ def test_everything_acknowledged_survives_being_killed(path: Path) -> None:
         assert {known[attempt_id].state for attempt_id in acknowledged["closed"]} == {AttemptState.CLOSED}
         totals = outgoing(store)
         assert totals.entered == total(
-            e.amount for e in ask(store, c.Entries(account_id="alice", limit=10**6)) if e.kind == "request"
+            e.amount
+            for e in ask(store, c.Entries(account_id="alice", direction=OUTGOING, limit=10**6))
+            if e.kind == "request"
         )
         assert totals.entered >= Decimal("0.25") * len(keys)
         assert audit(store).ok

@@ -8,7 +8,7 @@ from typing import Any
 from settlement_core.stores.sqlite import SqliteStore
 from settlement_core.values import commands as c
 from settlement_core.values.records import AttemptState, Payment, Step
-from tests.stores.books import INCOMING, claimed, closed, entered, opened
+from tests.stores.books import INCOMING, OUTGOING, claimed, closed, entered, opened
 
 _WORDS = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE")
 
@@ -29,7 +29,7 @@ def _everything() -> list[list[c.Command[Any]]]:
         [c.Put(account_id="", key="k", value=1), c.Put(account_id="", key="k", value=None)],
         [c.Get(account_id="", key="k"), c.Due(), c.Overview(), c.Overview(account_id="alice")],
         [c.FinishStep(account_id="alice", step=Step.SET_UP), c.CloseAccount(account_id="alice", at=1.0)],
-        [c.Entries(account_id="alice"), c.Suspense(), c.Suspense(assigned=True)],
+        [c.Entries(account_id="alice", direction=OUTGOING), c.Suspense(), c.Suspense(assigned=True)],
         [
             c.History(account_id=account_id, states=states, after=after)
             for account_id in (None, "alice")

@@ -59,7 +59,7 @@ def _everything(books: Books) -> list[Any]:
             c.Due(limit=_ALL),
             c.History(limit=_ALL),
             c.Suspense(limit=_ALL, assigned=True),
-            *(c.Entries(account_id=account_id, limit=_ALL) for account_id in ACCOUNTS),
+            *(c.Entries(account_id=a, direction=d, limit=_ALL) for a in ACCOUNTS for d in Direction),
         ]
     )
 
@@ -77,7 +77,11 @@ def _commands(books: Books, script: list[Step]) -> Any:
 def _proof(books: Books) -> None:
     """Recount everything from entries and attempts."""
     for account in _ask(books, c.Overview(limit=_ALL)):
-        entries = _ask(books, c.Entries(account_id=account.account_id, limit=_ALL))
+        entries = [
+            entry
+            for direction in Direction
+            for entry in _ask(books, c.Entries(account_id=account.account_id, direction=direction, limit=_ALL))
+        ]
         attempts = _ask(books, c.History(account_id=account.account_id, limit=_ALL))
         for direction in Direction:
             sums = getattr(account, direction.value)
@@ -297,7 +301,7 @@ def test_assigned_money_is_an_incoming_entry_under_its_settlement_id() -> None:
 def test_every_command_is_frozen_and_every_refusal_is_a_local_error() -> None:
     """Commands can be kept and applied again; a refusal asks the caller to change something."""
     kinds = {getattr(c, name) for name in c.__all__} & set(Books()._handlers)
-    assert len(kinds) == 20
+    assert len(kinds) == 23
     for kind in kinds:
         assert kind.__dataclass_params__.frozen
         assert all(field.name for field in fields(kind))
@@ -321,7 +325,7 @@ def test_a_page_is_no_longer_than_its_limit(limit: int) -> None:
         c.Overview(limit=limit),
         c.Due(limit=limit),
         c.History(limit=limit),
-        c.Entries(account_id="alice", limit=limit),
+        c.Entries(account_id="alice", direction=OUTGOING, limit=limit),
         c.Suspense(limit=limit),
     ):
         assert len(_ask(books, query)) == limit, query
