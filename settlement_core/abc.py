@@ -27,6 +27,7 @@ __all__ = [
     "Rejected",
     "Settled",
     "SettlementEngine",
+    "SharedStore",
     "Store",
     "Unanswered",
     "Verdict",
@@ -167,6 +168,19 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give the store back. It may be called twice."""
+        ...
+
+
+@runtime_checkable
+class SharedStore(Store, Protocol):
+    """A store that several workers use at once, each holding leases on some of its partitions (`Share`)."""
+
+    def hear(self, worker: str, timeout_s: float) -> bool:
+        """Block until another worker may have rung this one, `timeout_s` seconds at most; tell whether one did.
+
+        Only a hint, that a `Share` is worth asking at once: rings may be missed here, and none is given here. Called
+        in a thread of its own, at the same time as `apply`. Must not raise for a store that cannot be reached.
+        """
         ...
 
 
