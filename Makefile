@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check soak bench lock clean
+.PHONY: help demo test check redis soak bench lock clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,7 +14,12 @@ help:  ## Show this list.
 demo: $(VENV)/run  ## Two settlement engines settle with each other, are killed, and lose nothing.
 	@$(BIN)/settlement-core demo $(ARGS)
 
-test: check  ## Install all that tests need, then run linters, types and all tests.
+redis:
+	@command -v $${REDIS_SERVER:-redis-server} >/dev/null || { \
+	  as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+	  $$as_root apt-get update -qq && $$as_root apt-get install -qq -y redis-server; }
+
+test: check redis  ## Install all that tests need, then run linters, types and all tests.
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
@@ -26,7 +31,7 @@ check: $(VENV)/dev  ## Linters, formatting and types only.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-soak: $(VENV)/dev  ## The long forms: many kills, many scripts for the stores. Takes a while.
+soak: $(VENV)/dev redis  ## The long forms: many kills, many scripts for the stores. Takes a while.
 	$(BIN)/settlement-core demo --settlements 20000 --kills 100 --seed $${SEED:-1}
 	CHECK_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 1800 tests/stores
 

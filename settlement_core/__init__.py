@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from settlement_core.abc import Rejected as Rejected
     from settlement_core.abc import Settled as Settled
     from settlement_core.abc import SettlementEngine as SettlementEngine
+    from settlement_core.abc import SharedStore as SharedStore
     from settlement_core.abc import Store as Store
     from settlement_core.abc import Unanswered as Unanswered
     from settlement_core.abc import Verdict as Verdict
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from settlement_core.server import start_server as start_server
     from settlement_core.store_urls import open_store as open_store
     from settlement_core.stores.memory import create_memory_store as create_memory_store
+    from settlement_core.stores.redis import RedisStore as RedisStore
+    from settlement_core.stores.redis import connect_redis as connect_redis
     from settlement_core.stores.sqlite import open_sqlite_store as open_sqlite_store
     from settlement_core.values.amounts import Quantity as Quantity
     from settlement_core.values.backoff import Backoff as Backoff
@@ -90,6 +93,7 @@ _HOMES = {
         "Rejected",
         "Settled",
         "SettlementEngine",
+        "SharedStore",
         "Store",
         "Unanswered",
         "Verdict",
@@ -105,6 +109,7 @@ _HOMES = {
     "settlement_core.server": ("ServerAddresses", "ServerConfig", "start_server"),
     "settlement_core.store_urls": ("open_store",),
     "settlement_core.stores.memory": ("create_memory_store",),
+    "settlement_core.stores.redis": ("RedisStore", "connect_redis"),
     "settlement_core.stores.sqlite": ("open_sqlite_store",),
     "settlement_core.values.amounts": ("Quantity",),
     "settlement_core.values.backoff": ("Backoff",),
@@ -158,6 +163,7 @@ __all__ = [
     "Payment",
     "Pending",
     "Quantity",
+    "RedisStore",
     "Refused",
     "Rejected",
     "RemoteError",
@@ -167,6 +173,7 @@ __all__ = [
     "SettlementEngine",
     "SettlementError",
     "SettlementFailed",
+    "SharedStore",
     "ShuttingDown",
     "Store",
     "StoreBroken",
@@ -178,6 +185,7 @@ __all__ = [
     "Verdict",
     "VerifiableEngine",
     "audit",
+    "connect_redis",
     "create_app",
     "create_memory_store",
     "open_connector",

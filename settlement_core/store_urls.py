@@ -1,4 +1,4 @@
-"""Stores by URL: `memory:` and `sqlite:PATH`."""
+"""Stores by URL: `memory:`, `sqlite:PATH`, and those in Redis."""
 
 from __future__ import annotations
 
@@ -31,7 +31,17 @@ def open_store(url: str, *, create: bool = True) -> Store:
         if not create and not path.exists():
             raise LocalError(f"there is no store at {path}; nothing was read")
         return open_sqlite_store(path)
-    known = "memory: and sqlite:PATH"
+    if scheme.partition("+")[0] in {"redis", "rediss", "unix"}:
+        return _connect_redis(url, create=create)
+    known = "memory:, sqlite:PATH, redis://…, rediss://…, unix://PATH, redis+sentinel://… and redis+cluster://…"
     if not colon:
         raise LocalError(f"store {url!r} is no URL; known are {known}")
     raise LocalError(f"store {scheme}:… is not known, or lacks its path; known are {known}")
+
+
+def _connect_redis(url: str, *, create: bool) -> Store:
+    try:
+        from settlement_core.stores.redis import connect_redis  # noqa: PLC0415 - only what is used
+    except ModuleNotFoundError as problem:
+        raise LocalError(f"cannot open {url.partition(':')[0]}:…: {problem}") from None
+    return connect_redis(url, create=create)

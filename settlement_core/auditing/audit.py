@@ -281,4 +281,4 @@ def _find_stray_attempts(books: _Books) -> _Reading:
                     books.problems.append(Problem(attempt.account_id, row, "its account does not exist"))
         if len(page) < PAGE:
             return
-        query = _after(query, page[-1].attempt_id)
+        query = c.History(limit=PAGE, after=page[-1].attempt_id, after_account=page[-1].account_id)

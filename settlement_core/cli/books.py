@@ -24,6 +24,8 @@ from settlement_core.values.records import AttemptState
 
 __all__ = ["accounts", "attempts", "audit", "resolve", "suspense"]
 
+_UNCLOSED = tuple(state.value for state in AttemptState if state is not AttemptState.CLOSED)
+
 
 def _on_books(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say whose books, and the opened books as its first argument."""
@@ -92,7 +94,7 @@ def attempts(source: Source, *, as_json: bool, account: str | None, states: tupl
     What waits for you: settlement-core attempts --state in_doubt --state held
     """
     found = []
-    for attempt in _all(lambda after: source.attempts(account, states, after or None), lambda a: a["id"]):
+    for attempt in _attempts(source, account, states):
         found.append(attempt)
         if len(found) == limit:
             break
@@ -209,10 +211,19 @@ def _print_audit(report: dict[str, Any]) -> None:
 
 
 def _find(source: Source, attempt_id: str) -> dict[str, Any]:
-    for attempt in _all(lambda after: source.attempts(None, (), after or None), lambda a: a["id"]):
-        if attempt["id"] == attempt_id:
-            return attempt
+    # what waits for a person is among the few that are not closed
+    for states in (_UNCLOSED, ("closed",)):
+        for attempt in _attempts(source, None, states):
+            if attempt["id"] == attempt_id:
+                return attempt
     raise LocalError(f"no attempt has the id {attempt_id!r}; nothing was recorded")
+
+
+def _attempts(source: Source, account: str | None, states: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    after: dict[str, Any] | None = None
+    while found := source.attempts(account, states, after):
+        yield from found
+        after = found[-1]
 
 
 def _all(page: Callable[[str], list[dict[str, Any]]], key: Callable[[dict[str, Any]], str]) -> Iterator[dict[str, Any]]:

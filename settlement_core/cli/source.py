@@ -32,7 +32,9 @@ class Source(Protocol):
         """Return the next accounts after an id."""
         ...
 
-    def attempts(self, account: str | None, states: tuple[str, ...], after: str | None) -> list[dict[str, Any]]:
+    def attempts(
+        self, account: str | None, states: tuple[str, ...], after: dict[str, Any] | None
+    ) -> list[dict[str, Any]]:
         """Return the next attempts after one."""
         ...
 
@@ -100,9 +102,12 @@ class _Stopped:
     def accounts(self, after: str) -> list[dict[str, Any]]:
         return [views.account_view(account) for account in self._ask(Overview(after=after, limit=PAGE))]
 
-    def attempts(self, account: str | None, states: tuple[str, ...], after: str | None) -> list[dict[str, Any]]:
+    def attempts(
+        self, account: str | None, states: tuple[str, ...], after: dict[str, Any] | None
+    ) -> list[dict[str, Any]]:
         wanted = frozenset(AttemptState(state) for state in states)
-        found = self._ask(History(account_id=account, states=wanted, after=after, limit=PAGE))
+        start = {} if after is None else {"after": after["id"], "after_account": after["account"]}
+        found = self._ask(History(account_id=account, states=wanted, limit=PAGE, **start))
         return [views.attempt_view(attempt) for attempt in found]
 
     def suspense(self, after: str) -> list[dict[str, Any]]:
@@ -153,8 +158,12 @@ class _Server:
         found: list[dict[str, Any]] = self._request("GET", "/accounts", params={"after": after, "limit": PAGE})
         return found
 
-    def attempts(self, account: str | None, states: tuple[str, ...], after: str | None) -> list[dict[str, Any]]:
-        chosen = {"account": account, "after": after, "limit": PAGE, "state": list(states)}
+    def attempts(
+        self, account: str | None, states: tuple[str, ...], after: dict[str, Any] | None
+    ) -> list[dict[str, Any]]:
+        chosen = {"account": account, "limit": PAGE, "state": list(states)}
+        if after is not None:
+            chosen |= {"after": after["id"], "after_account": after["account"]}
         params = {name: value for name, value in chosen.items() if value is not None}
         found: list[dict[str, Any]] = self._request("GET", "/attempts", params=params)
         return found

@@ -62,6 +62,7 @@ def _add_queries(app: Quart, core: Core) -> None:
             account_id=request.args.get("account"),
             states=_states(),
             after=request.args.get("after"),
+            after_account=request.args.get("after_account"),
             limit=_limit(),
         )
         return [views.attempt_view(attempt) for attempt in await core.ask(query)]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
+from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError
 from settlement_core.values.json_text import encode_json
+from settlement_core.values.records import Payment
 
-__all__ = ["freeze", "thaw"]
+__all__ = ["freeze", "kept", "thaw"]
+
+C = TypeVar("C", bound=c.Command[Any])
 
 
 def freeze(value: object, what: str) -> str:
@@ -22,3 +27,18 @@ def freeze(value: object, what: str) -> str:
 def thaw(text: str) -> Any:
     """Return a fresh copy of the JSON value that was frozen."""
     return json.loads(text)
+
+
+def kept(command: C) -> C:
+    """Return the command with copies of the JSON values it carries, as they will be read back."""
+    changed: Any = command
+    if isinstance(command, c.Note):
+        what = f"the payment of attempt {command.attempt_id!r}"
+        payment = Payment(command.payment.amount, thaw(freeze(command.payment.reference, what)))
+        changed = replace(command, payment=payment)
+    elif isinstance(command, c.Suspend):
+        what = f"the details of unattributed settlement {command.settlement_id!r}"
+        changed = replace(command, details=thaw(freeze(command.details, what)))
+    elif isinstance(command, c.Put):
+        changed = replace(command, value=thaw(freeze(command.value, f"the engine's value {command.key!r}")))
+    return changed  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from settlement_core.stores._json import freeze, thaw
+from settlement_core.stores._json import freeze, kept, thaw
 from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError
 from settlement_core.values.records import Attempt, Payment, SuspenseItem
@@ -38,10 +38,10 @@ class MemoryStore:
     def _answer(self, command: c.Command[Any]) -> c.Result:
         kind = type(command)
         try:
-            kept = _WAYS_IN.get(kind, _unchanged)(command)
+            copied = kept(command)
         except LocalError as refusal:
             return refusal.with_traceback(None)
-        result = self._books.apply([kept])[0]
+        result = self._books.apply([copied])[0]
         return _WAYS_OUT.get(kind, _unchanged)(result)
 
 
@@ -54,22 +54,8 @@ def _unchanged(value: T) -> T:
     return value
 
 
-def _copy(value: object, what: str = "the value") -> Any:
-    return thaw(freeze(value, what))
-
-
-def _take_note(command: c.Note) -> c.Note:
-    reference = _copy(command.payment.reference, f"the payment of attempt {command.attempt_id!r}")
-    return replace(command, payment=Payment(command.payment.amount, reference))
-
-
-def _take_suspend(command: c.Suspend) -> c.Suspend:
-    what = f"the details of unattributed settlement {command.settlement_id!r}"
-    return replace(command, details=_copy(command.details, what))
-
-
-def _take_put(command: c.Put) -> c.Put:
-    return replace(command, value=_copy(command.value, f"the engine's value {command.key!r}"))
+def _copy(value: object) -> Any:
+    return thaw(freeze(value, "the value"))
 
 
 def _give_claim(result: c.Result) -> c.Result:
@@ -89,12 +75,6 @@ def _give_attempt(attempt: Attempt) -> Attempt:
 def _give_suspense(items: list[SuspenseItem]) -> list[SuspenseItem]:
     return [replace(item, details=_copy(item.details)) for item in items]
 
-
-_WAYS_IN: dict[type, Callable[[Any], Any]] = {
-    c.Note: _take_note,
-    c.Suspend: _take_suspend,
-    c.Put: _take_put,
-}
 
 _WAYS_OUT: dict[type, Callable[[Any], c.Result]] = {
     c.Claim: _give_claim,

@@ -330,13 +330,15 @@ class Due(Command[list[str]]):
 class History(Command[list[Attempt]]):
     """Attempts, oldest first, after the attempt with id `after`; only those in `states`, if any are named.
 
-    Those of one account are in the exact order of their claims.
+    Those of one account are in the exact order of their claims. Where no account is named, `after_account` says
+    whose the attempt `after` is; without it, a store of many accounts may take long to find it.
     """
 
     account_id: str | None = None
     states: frozenset[AttemptState] = field(default_factory=frozenset)
     after: str | None = None
     limit: int = 100
+    after_account: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

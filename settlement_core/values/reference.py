@@ -80,8 +80,8 @@ class Books:
         self.accounts: dict[str, AccountBooks] = {}
         self.suspense: dict[str, SuspenseItem] = {}
         self.notes: dict[tuple[str, str], object] = {}
-        self._order: list[tuple[str, str]] = []
-        self._last_seq = 0
+        self.order: list[tuple[str, str]] = []
+        self.last_seq = 0
         self._handlers: dict[type, Callable[[Any], object]] = {
             c.OpenAccount: self._open_account,
             c.CloseAccount: self._close_account,
@@ -192,9 +192,9 @@ class Books:
         amount: Decimal,
         at: float,
     ) -> int:
-        self._last_seq += 1
-        account.entries[self._last_seq] = Entry(
-            seq=self._last_seq,
+        self.last_seq += 1
+        account.entries[self.last_seq] = Entry(
+            seq=self.last_seq,
             account_id=account.account_id,
             direction=direction,
             kind=kind,
@@ -205,9 +205,9 @@ class Books:
             used_at=at,
         )
         lane = account.lanes[direction]
-        lane.queue[self._last_seq] = None
+        lane.queue[self.last_seq] = None
         lane.totals = replace(lane.totals, queued=add(lane.totals.queued, amount))
-        return self._last_seq
+        return self.last_seq
 
     # attempts
 
@@ -256,7 +256,7 @@ class Books:
             account.entries[seq] = replace(account.entries[seq], attempt_id=attempt.attempt_id)
         account.claimed[attempt.attempt_id] = taken
         account.attempts[attempt.attempt_id] = attempt
-        self._order.append((account.account_id, attempt.attempt_id))
+        self.order.append((account.account_id, attempt.attempt_id))
         lane.open_id = attempt.attempt_id
         gathered = add(plan.amount, plan.dust)
         lane.totals = replace(
@@ -410,7 +410,7 @@ class Books:
 
     def _prune(self, command: c.Prune) -> int:
         forgotten = 0
-        for account_id, attempt_id in self._order:
+        for account_id, attempt_id in self.order:
             if forgotten >= command.limit:
                 break
             account = self.accounts[account_id]
@@ -451,7 +451,7 @@ class Books:
     def _history(self, command: c.History) -> list[Attempt]:
         found: list[Attempt] = []
         waiting = command.after is not None
-        for account_id, attempt_id in self._order:
+        for account_id, attempt_id in self.order:
             if len(found) == command.limit:
                 break
             if waiting:

@@ -1,0 +1,277 @@
+"""Opening a store in Redis: by URL, by options, or with a client somebody already has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from settlement_core.stores.redis.layout import Keyspace
+from settlement_core.stores.redis.servers import ClusterServers, Servers, SingleServer
+from settlement_core.stores.redis.settings import DURABILITIES, Durability, DurabilityName
+from settlement_core.stores.redis.store import RedisStore
+from settlement_core.values.errors import LocalError
+
+__all__ = ["connect_redis"]
+
+PARTITIONS = 64
+"""Of a new store: workers beyond this number would have nothing to do."""
+
+FORMAT = 1
+"""The layout of the keys; a store of another is refused."""
+
+TIMEOUT_S = 5.0
+"""How long one pipeline may take, and connecting."""
+
+_PORT, _SENTINEL_PORT = 6379, 26379
+
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    """How a store is used; see `connect_redis`."""
+
+    namespace: str = "settlement"
+    partitions: int | None = None
+    durability: DurabilityName = "always"
+    replicas: int = 0
+    allow_eviction: bool = False
+    unchecked: bool = False
+
+
+def connect_redis(
+    server: str | redis.Redis | RedisCluster = "redis://127.0.0.1:6379",
+    *,
+    create: bool = True,
+    namespace: str | None = None,
+    partitions: int | None = None,
+    durability: DurabilityName | None = None,
+    replicas: int | None = None,
+    allow_eviction: bool | None = None,
+    unchecked: bool | None = None,
+    **connection: Any,
+) -> RedisStore:
+    """Open the store in a Redis, creating it if there is none, for this worker among others.
+
+    Args:
+        server: a URL, or a client, whose connection settings are used:
+            `redis://[user:password@]host[:port][/db]`, `rediss://…` over TLS, `unix://path[?db=n]`,
+            `redis+sentinel://host[:port][,host…]/service[/db]`, `redis+cluster://host[:port][,host…]`.
+            The last two also speak TLS as `rediss+…`. The options below may also stand in its query.
+        create: without it the store must exist.
+        namespace: keeps several stores in one Redis apart; begins all keys.
+        partitions: into how many parts the accounts of a new store are divided; more workers than that have nothing
+            to do. It stays what it was when the store was made.
+        durability: "always" reports nothing that is not on the server's disk (by `appendfsync always`, or WAITAOF
+            from version 7.2 on); "everysec" accepts to forget the last second after a power loss; "none" accepts to
+            forget everything when the server stops.
+        replicas: how many replicas must have a batch before it is reported; a failover then forgets nothing that
+            was.
+        allow_eviction: take a server that may drop keys when its memory is full.
+        unchecked: take a server that does not let its settings be read.
+        connection: further settings of redis-py's connections, such as `password` or `ssl_ca_certs`.
+
+    Raises `LocalError` with one sentence if the server cannot be used as it is, and what to change there.
+    """
+    given = {
+        "namespace": namespace,
+        "partitions": partitions,
+        "durability": durability,
+        "replicas": replicas,
+        "allow_eviction": allow_eviction,
+        "unchecked": unchecked,
+    }
+    options = _Options()
+    if isinstance(server, str):
+        server, options = _split(server)
+    options = replace(options, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    _require_sane(options)
+    safety = Durability(
+        wanted=options.durability,
+        replicas=options.replicas,
+        allow_eviction=options.allow_eviction,
+        unchecked=options.unchecked,
+    )
+    servers = _servers(server, safety, connection)
+    try:
+        servers.open()
+        places = Keyspace(options.namespace, _settle_partitions(servers, options, create=create))
+        return RedisStore(servers, places)
+    except BaseException:
+        servers.close()
+        raise
+
+
+# options
+
+
+def _split(url: str) -> tuple[str, _Options]:
+    """Return the URL without our options, and the options."""
+    base, _, query = url.partition("?")
+    known = _Options.__dataclass_fields__
+    own: dict[str, Any] = {}
+    rest: list[str] = []
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in known:
+            own[name] = _parsed(name, value)
+        else:
+            rest.append(f"{name}={value}")
+    return base + ("?" + "&".join(rest) if rest else ""), _Options(**own)
+
+
+def _parsed(name: str, text: str) -> Any:
+    if name in {"allow_eviction", "unchecked"}:
+        if text not in {"yes", "no"}:
+            raise LocalError(f"store option {name} is yes or no, not {text!r}")
+        return text == "yes"
+    if name in {"partitions", "replicas"}:
+        if not text.isdecimal():
+            raise LocalError(f"store option {name} is a number, not {text!r}")
+        return int(text)
+    return text
+
+
+def _require_sane(options: _Options) -> None:
+    if options.durability not in DURABILITIES:
+        raise LocalError(f"store option durability is one of {', '.join(DURABILITIES)}, not {options.durability!r}")
+    if options.partitions is not None and not 1 <= options.partitions <= 4096:
+        raise LocalError(f"store option partitions is 1 to 4096, not {options.partitions}")
+    if not options.namespace or set("{}") & set(options.namespace):
+        raise LocalError(f"store option namespace is some name without braces, not {options.namespace!r}")
+
+
+def _settle_partitions(servers: Servers, options: _Options, *, create: bool) -> int:
+    """Return the number of partitions of the store, which it is given when it is made and keeps."""
+    key = Keyspace(options.namespace, 0).settings
+    client: Any = servers.client_for(key)
+    if create:
+        client.hsetnx(key, "format", FORMAT)
+        client.hsetnx(key, "partitions", options.partitions or PARTITIONS)
+    found: Mapping[str, str] = client.hgetall(key)
+    if not found:
+        raise LocalError(f"there is no store {options.namespace!r} at {servers.name}; nothing was read")
+    if found.get("format") != str(FORMAT):
+        raise LocalError(
+            f"the store at {servers.name} has format {found.get('format')}, this version knows {FORMAT}; it was not "
+            "changed: run the version that wrote it"
+        )
+    partitions = int(found["partitions"])
+    if options.partitions not in {None, partitions}:
+        raise LocalError(
+            f"the store at {servers.name} has {partitions} partitions, which cannot be changed to "
+            f"{options.partitions}: leave the option out, or migrate to a new store"
+        )
+    return partitions
+
+
+# connections
+
+
+_OWN: dict[str, Any] = {
+    "decode_responses": True,
+    # the journal repeats what failed, and knows what that may mean
+    "retry": Retry(NoBackoff(), 0),
+    "protocol": 2,
+}
+_USUAL: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
+
+
+def _servers(server: str | redis.Redis | RedisCluster, safety: Durability, connection: dict[str, Any]) -> Servers:
+    if isinstance(server, RedisCluster):
+        known = server.nodes_manager.connection_kwargs
+        nodes = [(node.host, node.port) for node in server.get_nodes()]
+        return _cluster(
+            nodes, safety, {k: v for k, v in known.items() if k not in {"host", "port"}} | connection | _OWN
+        )
+    if isinstance(server, redis.Redis):
+        pool = server.connection_pool
+        again = type(pool)(connection_class=pool.connection_class, **pool.connection_kwargs | connection | _OWN)
+        return SingleServer(redis.Redis(connection_pool=again), _shown(pool.connection_kwargs), safety)
+    parts = urlsplit(server)
+    scheme, _, kind = parts.scheme.partition("+")
+    if parts.scheme not in SCHEMES:
+        raise LocalError(f"store {parts.scheme}://… is not known; for Redis there are {', '.join(SCHEMES)}")
+    settings = _USUAL | _credentials(parts) | connection | _OWN
+    if scheme == "rediss":
+        settings["ssl"] = True
+    try:
+        if kind == "sentinel":
+            return _sentinel(parts, safety, settings)
+        if kind == "cluster":
+            return _cluster(_hosts(parts, _PORT), safety, settings)
+        # redis-py takes from the URL what it says
+        client = redis.Redis.from_url(server, **_USUAL | connection | _OWN)
+    except (ValueError, TypeError) as problem:
+        raise LocalError(f"store {_safe(server)} cannot be used: {problem}") from None
+    return SingleServer(client, _safe(server), safety)
+
+
+def _sentinel(parts: Any, safety: Durability, settings: dict[str, Any]) -> Servers:
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service:
+        raise ValueError("it names no service: redis+sentinel://host:port,host:port/service")
+    settings["db"] = int(db or 0)
+    # sentinels have credentials of their own, if any
+    own = {"username": settings.pop("sentinel_username", None), "password": settings.pop("sentinel_password", None)}
+    sentinels: Any = Sentinel(
+        _hosts(parts, _SENTINEL_PORT),
+        sentinel_kwargs={k: v for k, v in settings.items() if k not in {"username", "password", "db"}} | own,
+        **settings,
+    )
+    name = f"{parts.scheme}://{_without_password(parts)}/{service}/{settings['db']}"
+    return SingleServer(sentinels.master_for(service), name, safety)
+
+
+def _cluster(nodes: list[tuple[str, int]], safety: Durability, settings: dict[str, Any]) -> Servers:
+    def connect() -> RedisCluster:
+        startup = [ClusterNode(host, port) for host, port in nodes]
+        return RedisCluster(startup_nodes=startup, cluster_error_retry_attempts=0, **settings)
+
+    name = "redis+cluster://" + ",".join(f"{host}:{port}" for host, port in nodes)
+    return ClusterServers(connect, name, safety)
+
+
+def _credentials(parts: Any) -> dict[str, Any]:
+    """Return what a URL says besides where: user, password, and settings of redis-py in its query."""
+    found: dict[str, Any] = dict(parse_qsl(parts.query))
+    userinfo = parts.netloc.rpartition("@")[0]
+    if userinfo:
+        user, _, password = userinfo.partition(":")
+        found |= {"username": unquote(user) or None, "password": unquote(password)}
+    return found
+
+
+def _hosts(parts: Any, usual_port: int) -> list[tuple[str, int]]:
+    hosts = _without_password(parts).split(",")
+    found: list[tuple[str, int]] = []
+    for host in hosts:
+        split = urlsplit(f"//{host}")
+        if not split.hostname:
+            raise ValueError("it names no host")
+        found.append((split.hostname, split.port or usual_port))
+    return found
+
+
+def _without_password(parts: Any) -> str:
+    shown: str = parts.netloc.rpartition("@")[2]
+    return shown
+
+
+def _safe(url: str) -> str:
+    """Return the URL as it may be shown."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{_without_password(parts)}{parts.path}"
+
+
+def _shown(settings: Mapping[str, Any]) -> str:
+    if "path" in settings:
+        return f"unix://{settings['path']}"
+    return f"redis://{settings.get('host', 'localhost')}:{settings.get('port', _PORT)}/{settings.get('db', 0)}"

@@ -1,0 +1,62 @@
+"""Entries of one account, given to `enqueue.lua` together: the one command that needs no look at the account first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from typing import Any
+
+from settlement_core.stores.redis.layout import DIRECTION_LETTERS, AccountKeys, Keyspace, entry_row, lowest_terms
+from settlement_core.stores.redis.scripts import Call, Reply, script
+from settlement_core.values import commands as c
+from settlement_core.values.errors import IdempotencyConflict, UnknownAccount
+from settlement_core.values.records import EntryKind
+
+__all__ = ["enqueue", "entered"]
+
+
+def enqueue(places: Keyspace, keys: AccountKeys, commands: Sequence[Any], asker: str) -> Call:
+    """Return the call that enters these amounts, all of one direction of one account."""
+    direction = commands[0].direction
+    partition = keys.partition
+    return Call(
+        script("enqueue"),
+        [
+            keys.account,
+            keys.entries[direction],
+            keys.keys[direction],
+            partition.due,
+            partition.lease,
+            partition.rings,
+        ],
+        [
+            *(DIRECTION_LETTERS[direction], keys.account_id, asker, places.channel),
+            *(argument for command in commands for argument in _arguments(command)),
+        ],
+        writes=True,
+    )
+
+
+def _arguments(command: c.Enqueue) -> Iterator[str]:
+    yield command.entry_id
+    yield lowest_terms(command.amount)
+    yield f"{command.amount:f}"
+    yield repr(command.at)
+    yield entry_row(EntryKind.REQUEST, command.entry_id, command.amount, command.at)
+
+
+def entered(commands: Sequence[Any], reply: Reply) -> tuple[list[c.Result], int]:
+    """Return the commands' results, and how many entries of the account its totals do not include yet."""
+    uncounted, *answers = reply
+    return [_result(command, answer) for command, answer in zip(commands, answers, strict=True)], uncounted
+
+
+def _result(command: c.Enqueue, answer: str) -> c.Result:
+    what, _, first = answer.partition(" ")
+    if what == "new":
+        return c.Entered(command.amount, replay=False)
+    if what == "same":
+        return c.Entered(Decimal(first), replay=True)
+    if what == "other":
+        return IdempotencyConflict(command.account_id, command.entry_id, first=Decimal(first), now=command.amount)
+    return UnknownAccount(command.account_id)

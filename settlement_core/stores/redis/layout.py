@@ -1,0 +1,254 @@
+"""How books are laid out in Redis: which key holds what, and what a row looks like.
+
+Every key of a partition carries the partition's hash tag, so that one script can change all of an account at once,
+also in a Cluster. Per account:
+
+    account   hash: state, version, document (steps, totals, …), live (ids of attempts not closed), and for each
+              direction, o and i: seq (number of the last entry), taken (of the last one claimed), counted (of the
+              last one that the totals include)
+    entries   hash per direction: number → row. Entries never change; those above `taken` are the queue
+    keys      hash per direction: entry id → number, time of its last use, amount in lowest terms, amount as given
+    took      sorted set per direction: attempts by the number of the last entry they took
+    attempts  hash: id → number of the first and the last entry it took, and its row
+    claims    sorted set: attempts in order of claims
+    notes     hash: the engine's JSON values
+
+Amounts are text. Nothing in Redis ever calculates with them: new totals are calculated here, of the totals last
+written and of the entries added since, and written if nobody else wrote meanwhile (see `change.lua`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from settlement_core.stores._json import freeze
+from settlement_core.values.partitions import partition_of
+from settlement_core.values.records import (
+    Attempt,
+    AttemptState,
+    Direction,
+    Entry,
+    EntryKind,
+    Payment,
+    SuspenseItem,
+)
+
+__all__ = [
+    "DIRECTION_LETTERS",
+    "AccountKeys",
+    "Keyspace",
+    "PartitionKeys",
+    "StoredAttempt",
+    "attempt_of",
+    "attempt_row",
+    "entry_of",
+    "entry_row",
+    "lowest_terms",
+    "suspense_of",
+    "suspense_row",
+]
+
+DIRECTION_LETTERS = {Direction.OUTGOING: "o", Direction.INCOMING: "i"}
+_DIRECTIONS = {letter: direction for direction, letter in DIRECTION_LETTERS.items()}
+_KINDS = {kind.value: kind for kind in EntryKind}
+
+
+# keys
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    """The keys of one partition."""
+
+    number: int
+    due: str
+    accounts: str
+    history: str
+    unclosed: str
+    prunable: str
+    lease: str
+    rings: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountKeys:
+    """The keys of one account, and of its partition."""
+
+    account_id: str
+    partition: PartitionKeys
+    account: str
+    entries: dict[Direction, str]
+    keys: dict[Direction, str]
+    took: dict[Direction, str]
+    attempts: str
+    claims: str
+    notes: str
+
+
+class Keyspace:
+    """All keys of one store: `namespace` keeps several stores in one Redis apart."""
+
+    def __init__(self, namespace: str, partitions: int) -> None:
+        self.namespace = namespace
+        self.partitions = [_partition_keys(namespace, number) for number in range(partitions)]
+        # what belongs to the engine as a whole
+        self.settings = f"{{{namespace}}}:settings"
+        self.workers = f"{{{namespace}}}:workers"
+        self.sharing = f"{{{namespace}}}:sharing"
+        self.suspense = f"{{{namespace}}}:suspense"
+        self.suspense_order = f"{{{namespace}}}:suspense:order"
+        self.suspense_unassigned = f"{{{namespace}}}:suspense:unassigned"
+        self.suspense_assigning = f"{{{namespace}}}:suspense:assigning"
+        self.channel = f"{namespace}:rings"
+
+    def partition(self, account_id: str) -> PartitionKeys:
+        """Return the keys of the account's partition."""
+        return self.partitions[partition_of(account_id, len(self.partitions))]
+
+    def account(self, account_id: str) -> AccountKeys:
+        """Return the keys of an account; "" is the engine as a whole, which has notes only."""
+        partition = self.partition(account_id)
+        start = f"{{{self.namespace}:{partition.number}}}:account:{account_id}"
+        return AccountKeys(
+            account_id=account_id,
+            partition=partition,
+            account=start,
+            entries={direction: f"{start}:entries:{letter}" for direction, letter in DIRECTION_LETTERS.items()},
+            keys={direction: f"{start}:keys:{letter}" for direction, letter in DIRECTION_LETTERS.items()},
+            took={direction: f"{start}:took:{letter}" for direction, letter in DIRECTION_LETTERS.items()},
+            attempts=f"{start}:attempts",
+            claims=f"{start}:claims",
+            notes=f"{start}:notes",
+        )
+
+
+def _partition_keys(namespace: str, number: int) -> PartitionKeys:
+    start = f"{{{namespace}:{number}}}"
+    names = ("due", "accounts", "history", "unclosed", "prunable", "lease", "rings")
+    return PartitionKeys(number, *(f"{start}:{name}" for name in names))
+
+
+# rows
+
+
+def lowest_terms(amount: Decimal) -> str:
+    """Return the amount as text that is equal for equal amounts."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def entry_row(kind: EntryKind, entry_id: str, amount: Decimal, at: float) -> str:
+    """Return an entry as it is kept."""
+    return json.dumps([kind.value, entry_id, f"{amount:f}", at])
+
+
+def entry_of(
+    seq: int, account_id: str, direction: Direction, row: str, *, attempt_id: str | None = None, used_at: float = 0.0
+) -> Entry:
+    """Return the entry a row keeps; who took it, and when its key was last used, are kept elsewhere."""
+    kind, entry_id, amount, at = json.loads(row)
+    return Entry(
+        seq=seq,
+        account_id=account_id,
+        direction=direction,
+        kind=_KINDS[kind],
+        entry_id=entry_id,
+        amount=Decimal(amount),
+        attempt_id=attempt_id,
+        entered_at=at,
+        used_at=used_at or at,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAttempt:
+    """An attempt, and the numbers of the first and the last entry it took."""
+
+    attempt: Attempt
+    first: int
+    last: int
+
+
+def attempt_row(stored: StoredAttempt) -> str:
+    """Return an attempt as it is kept."""
+    attempt = stored.attempt
+    payment = attempt.payment
+    noted = None if payment is None else [f"{payment.amount:f}", freeze(payment.reference, "the payment")]
+    facts = [
+        DIRECTION_LETTERS[attempt.direction],
+        f"{attempt.amount:f}",
+        attempt.state.value,
+        f"{attempt.dust:f}",
+        noted,
+        None if attempt.settled is None else f"{attempt.settled:f}",
+        attempt.reason,
+        attempt.resolved_by,
+        attempt.claimed_at,
+        attempt.closed_at,
+        attempt.pruned,
+    ]
+    return f"{stored.first} {stored.last} {json.dumps(facts)}"
+
+
+def attempt_of(account_id: str, attempt_id: str, row: str) -> StoredAttempt:
+    """Return the attempt a row keeps."""
+    first, last, text = row.split(" ", 2)
+    direction, amount, state, dust, noted, settled, *told, claimed_at, closed_at, pruned = json.loads(text)
+    reason, resolved_by = told
+    attempt = Attempt(
+        account_id=account_id,
+        direction=_DIRECTIONS[direction],
+        attempt_id=attempt_id,
+        amount=Decimal(amount),
+        state=AttemptState(state),
+        dust=Decimal(dust),
+        payment=None if noted is None else Payment(Decimal(noted[0]), json.loads(noted[1])),
+        settled=None if settled is None else Decimal(settled),
+        reason=reason,
+        resolved_by=resolved_by,
+        claimed_at=claimed_at,
+        closed_at=closed_at,
+        pruned=pruned,
+    )
+    return StoredAttempt(attempt, int(first), int(last))
+
+
+def suspense_row(item: SuspenseItem) -> str:
+    """Return money without an owner as it is kept."""
+    return json.dumps(
+        [
+            f"{item.amount:f}",
+            freeze(item.details, f"the details of unattributed settlement {item.settlement_id!r}"),
+            item.reported_at,
+            item.account_id,
+            item.reason,
+            item.assigned_by,
+            item.assigned_at,
+        ]
+    )
+
+
+def suspense_of(settlement_id: str, row: str) -> SuspenseItem:
+    """Return the money without an owner that a row keeps."""
+    amount, details, reported_at, account_id, reason, assigned_by, assigned_at = json.loads(row)
+    return SuspenseItem(
+        settlement_id=settlement_id,
+        amount=Decimal(amount),
+        details=json.loads(details),
+        reported_at=reported_at,
+        account_id=account_id,
+        reason=reason,
+        assigned_by=assigned_by,
+        assigned_at=assigned_at,
+    )
+
+
+def require_storable(texts: Iterable[Any]) -> None:
+    """Raise `UnicodeEncodeError` if a text is not whole characters, and so no name in Redis."""
+    for text in texts:
+        if isinstance(text, str):
+            text.encode()

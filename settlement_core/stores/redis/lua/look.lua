@@ -1,0 +1,66 @@
+-- Read what decisions about one account depend on, at one instant.
+--
+-- KEYS  account, entries of o, entries of i, attempts, notes, lease
+-- ARGV  for o and i each: how many of the oldest queued entries to read,
+--       number of attempts named, their ids, then keys of notes
+-- Answers state, version, document, lease token; for o and i each: last entry number, last one taken, last one
+--       counted, queued entries from the oldest on, entries not yet counted; then a list of id and row of the
+--       attempts named, open or released, then the values of the notes
+
+local account, attempts, notes, lease = KEYS[1], KEYS[4], KEYS[5], KEYS[6]
+
+-- unpack and a single command take a bounded number of arguments
+local CHUNK = 1000
+
+local function read_range(key, first, last)
+  local rows = {}
+  for start = first, last, CHUNK do
+    local numbers = {}
+    for number = start, math.min(start + CHUNK - 1, last) do
+      numbers[#numbers + 1] = number
+    end
+    for _, row in ipairs(redis.call('HMGET', key, unpack(numbers))) do
+      rows[#rows + 1] = row
+    end
+  end
+  return rows
+end
+
+local facts = redis.call('HMGET', account, 'state', 'version', 'document', 'live')
+local answer = {facts[1], facts[2], facts[3], redis.call('HGET', lease, 'token')}
+
+for i, direction in ipairs({'o', 'i'}) do
+  local numbers = redis.call('HMGET', account, 'seq.' .. direction, 'taken.' .. direction, 'counted.' .. direction)
+  local last, taken, counted = tonumber(numbers[1] or 0), tonumber(numbers[2] or 0), tonumber(numbers[3] or 0)
+  local entries = KEYS[1 + i]
+  local head = math.min(last, taken + tonumber(ARGV[i]))
+  answer[#answer + 1] = last
+  answer[#answer + 1] = taken
+  answer[#answer + 1] = counted
+  answer[#answer + 1] = read_range(entries, taken + 1, head)
+  answer[#answer + 1] = read_range(entries, counted + 1, last)
+end
+
+local wanted = {}
+for i = 4, 3 + tonumber(ARGV[3]) do
+  wanted[ARGV[i]] = true
+end
+for _, id in ipairs(cjson.decode(facts[4] or '[]')) do
+  wanted[id] = true
+end
+local known = {}
+for id in pairs(wanted) do
+  local row = redis.call('HGET', attempts, id)
+  if row then
+    known[#known + 1] = id
+    known[#known + 1] = row
+  end
+end
+answer[#answer + 1] = known
+
+local values = {}
+for i = 4 + tonumber(ARGV[3]), #ARGV do
+  values[#values + 1] = redis.call('HGET', notes, ARGV[i])
+end
+answer[#answer + 1] = values
+return answer

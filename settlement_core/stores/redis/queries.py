@@ -1,0 +1,146 @@
+"""Queries over many accounts. Each reads about one page of each partition it asks, however much the store holds.
+
+A piece of work is a generator: it yields calls, is sent their replies, and returns its result.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Generator, Iterable, Sequence
+from typing import TypeAlias, TypeVar
+
+from settlement_core.stores.redis.account import AccountView, look
+from settlement_core.stores.redis.layout import Keyspace, PartitionKeys, attempt_of, suspense_of
+from settlement_core.stores.redis.scripts import Call, Reply, script
+from settlement_core.values import commands as c
+from settlement_core.values.records import AccountOverview, Attempt, AttemptState, SuspenseItem, WorkerOverview
+
+__all__ = ["Work", "due", "history", "overview", "suspense", "workers"]
+
+T = TypeVar("T")
+
+Work: TypeAlias = Generator[Sequence[Call], list[Reply], T]
+"""Yields calls, is sent the replies, returns a T."""
+
+_AT_ONCE = 500
+"""Accounts or attempts read in one pipeline."""
+
+
+def _ids_after(keys: Iterable[str], after: str, limit: int) -> Work[list[str]]:
+    """Return the first ids above `after` of sorted sets that are in order of their members."""
+    start = f"({after}" if after else "-"
+    pages = yield [Call("ZRANGEBYLEX", [key], [start, "+", "LIMIT", 0, limit]) for key in keys]
+    return heapq.nsmallest(limit, (found for page in pages for found in page))
+
+
+def due(places: Keyspace, command: c.Due) -> Work[list[str]]:
+    """Return one page of accounts with something to do."""
+    partitions = places.partitions
+    if command.partition is not None:
+        partitions = partitions[command.partition : command.partition + 1]
+    return (yield from _ids_after([partition.due for partition in partitions], command.after, command.limit))
+
+
+def overview(places: Keyspace, command: c.Overview) -> Work[list[AccountOverview]]:
+    """Return one page of accounts."""
+    keys = [partition.accounts for partition in places.partitions]
+    ids = yield from _ids_after(keys, command.after, command.limit)
+    found: list[AccountOverview] = []
+    for start in range(0, len(ids), _AT_ONCE):
+        chosen = [places.account(account_id) for account_id in ids[start : start + _AT_ONCE]]
+        replies = yield [look(keys, ()) for keys in chosen]
+        for account, reply in zip(chosen, replies, strict=True):
+            found += AccountView(account, (), reply).overview()
+    return found
+
+
+def history(places: Keyspace, command: c.History) -> Work[list[Attempt]]:
+    """Return one page of attempts, of all accounts or of one, of some states or of all.
+
+    They are in order of their claims in each partition, and partitions are merged by when that was. Attempts that
+    are not closed are few, and have an index of their own.
+    """
+    unclosed = bool(command.states) and AttemptState.CLOSED not in command.states
+    partitions = places.partitions if command.account_id is None else [places.partition(command.account_id)]
+    cursor: _Cursor | None = None
+    if command.after is not None:
+        cursor = yield from _find_cursor(places, command)
+        if cursor is None:
+            return []
+    found: list[Attempt] = []
+    while len(found) < command.limit:
+        page = yield from _page(partitions, cursor, min(_AT_ONCE, command.limit), unclosed=unclosed)
+        if not page:
+            break
+        cursor = page[-1]
+        owned = [member.split("\n", 1) for _, member in page]
+        rows = yield [Call("HGET", [places.account(owner).attempts], [attempt_id]) for attempt_id, owner in owned]
+        for (attempt_id, owner), row in zip(owned, rows, strict=True):
+            attempt = attempt_of(owner, attempt_id, row).attempt
+            if command.account_id in {None, owner} and (not command.states or attempt.state in command.states):
+                found.append(attempt)
+    return found[: command.limit]
+
+
+_Cursor: TypeAlias = tuple[float, str]
+"""Where an attempt stands in the order of claims: when it was claimed, and its member of the sorted set."""
+
+
+def _find_cursor(places: Keyspace, command: c.History) -> Work[_Cursor | None]:
+    """Return where the attempt named by `after` stands. If nobody says whose it is, every account is asked."""
+    owner = command.account_id or command.after_account
+    owners = [owner] if owner else (yield from _ids_after([p.accounts for p in places.partitions], "", 10**9))
+    for start in range(0, len(owners), _AT_ONCE):
+        chosen = owners[start : start + _AT_ONCE]
+        scores = yield [Call("ZSCORE", [places.account(owner).claims], [command.after]) for owner in chosen]
+        for owner, score in zip(chosen, scores, strict=True):
+            if score is not None:
+                return float(score), f"{command.after}\n{owner}"
+    return None
+
+
+def _page(
+    partitions: Sequence[PartitionKeys], cursor: _Cursor | None, limit: int, *, unclosed: bool
+) -> Work[list[_Cursor]]:
+    """Return the next members after the cursor."""
+    # from the cursor's instant on: other partitions may have claimed at the same one
+    start = "-inf" if cursor is None else repr(cursor[0])
+    pages = yield [
+        Call(
+            "ZRANGEBYSCORE",
+            [partition.unclosed if unclosed else partition.history],
+            [start, "+inf", "WITHSCORES", "LIMIT", 0, limit + 1],
+        )
+        for partition in partitions
+    ]
+    members = ((float(score), member) for page in pages for member, score in zip(page[::2], page[1::2], strict=True))
+    return heapq.nsmallest(limit, (place for place in members if cursor is None or place > cursor))
+
+
+def suspense(places: Keyspace, command: c.Suspense) -> Work[list[SuspenseItem]]:
+    """Return one page of money whose owner is, or was, unknown."""
+    order = places.suspense_order if command.assigned else places.suspense_unassigned
+    ids = yield from _ids_after([order], command.after, command.limit)
+    if not ids:
+        return []
+    (rows,) = yield [Call("HMGET", [places.suspense], ids)]
+    items = [suspense_of(settlement_id, row) for settlement_id, row in zip(ids, rows, strict=True)]
+    return [item for item in items if command.assigned or item.account_id is None]
+
+
+def workers(places: Keyspace) -> Work[list[WorkerOverview]]:
+    """Return who shares the store."""
+    found, *owners = yield [
+        Call(script("expiries"), [places.workers]),
+        *(Call("HGET", [partition.lease], ["owner"]) for partition in places.partitions),
+    ]
+    expires_ms = dict(zip(found[::2], found[1::2], strict=True))
+    return [
+        WorkerOverview(
+            worker_id=worker,
+            partitions=tuple(number for number, owner in enumerate(owners) if owner == worker),
+            # one that is not counted any more still holds what nobody has taken yet
+            expires_in_s=expires_ms.get(worker, 0) / 1000,
+        )
+        for worker in sorted({*expires_ms, *filter(None, owners)})
+    ]

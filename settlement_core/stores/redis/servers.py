@@ -1,0 +1,252 @@
+"""Redis itself: one server, a primary that sentinels name, or a Cluster; every call gets there or nobody is told.
+
+Calls go in pipelines, in order. What cannot be had now raises `StoreUnavailable`, and the whole batch is applied
+again, which is safe: every script recognises what it did before, and one that arrives late does nothing any more.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import redis
+from redis import exceptions as failures
+from redis.cluster import RedisCluster
+
+from settlement_core.stores.redis.scripts import Call, Reply, Script
+from settlement_core.stores.redis.settings import Durability, check_server
+from settlement_core.values.errors import LocalError, StoreBroken, StoreUnavailable
+
+__all__ = ["ClusterServers", "Servers", "SingleServer"]
+
+# answers that may be otherwise when asked again, without anybody changing the data
+_PASSING = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "MISCONF",
+    "OOM",
+    "BUSY",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "MOVED",
+    "ASK",
+    "NOAUTH",
+    "WRONGPASS",
+    "NOPERM",
+    "UNKILLABLE",
+)
+_PASSING_TYPES = (
+    failures.ConnectionError,
+    failures.TimeoutError,
+    failures.ReadOnlyError,
+    failures.OutOfMemoryError,
+    failures.ClusterDownError,
+    failures.TryAgainError,
+    failures.AskError,
+    failures.NoPermissionError,
+    failures.RedisClusterException,
+    OSError,
+)
+
+
+class Servers(ABC):
+    """Where the calls of one store go. Used by one thread at a time, but for `pubsub`."""
+
+    def __init__(self, name: str, durability: Durability) -> None:
+        self.name = name
+        self._durability = durability
+        self._doubted = True
+
+    def run(self, calls: Sequence[Call]) -> list[Reply]:
+        """Make the calls, those of one partition in order; return their replies once what they wrote is durable.
+
+        Raises `StoreUnavailable` if any cannot be had now, `StoreBroken` if one never can.
+        """
+        try:
+            if self._doubted:
+                # whom we talk to may have changed
+                self.check()
+            return self._run(calls)
+        except (failures.RedisError, failures.RedisClusterException, OSError) as problem:
+            self._doubted = True
+            self._drop_connections()
+            raise self._explain(problem) from problem
+        except LocalError as problem:
+            # found wanting while running: an operator may be at it just now
+            raise StoreUnavailable(str(problem)) from problem
+
+    def check(self) -> None:
+        """Raise `LocalError` if a server is not set up to keep money."""
+        for client in self.primaries():
+            check_server(client, self._durability, self.name)
+        self._doubted = False
+
+    def open(self) -> None:
+        """Check the servers for the first time; raises `LocalError` if they cannot be used as they are."""
+        try:
+            self.check()
+        except (failures.RedisError, failures.RedisClusterException, OSError) as problem:
+            raise LocalError(f"cannot use the store at {self.name}: {_said(problem)}") from problem
+
+    @abstractmethod
+    def primaries(self) -> Iterable[redis.Redis]:
+        """Return a client of every primary."""
+
+    def client_for(self, key: str) -> redis.Redis:  # noqa: ARG002 - one server has all keys
+        """Return a client of the primary that has the key."""
+        return next(iter(self.primaries()))
+
+    @abstractmethod
+    def pubsub(self) -> Any:
+        """Return a new subscriber."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close all connections."""
+
+    @abstractmethod
+    def _run(self, calls: Sequence[Call]) -> list[Reply]:
+        """Make the calls; raises what redis-py raises."""
+
+    @abstractmethod
+    def _drop_connections(self) -> None:
+        """Forget connections on which answers may still be under way."""
+
+    def _run_on(self, client: redis.Redis, calls: Sequence[Call], *, asking: bool = False) -> list[Reply]:
+        """Make calls to one server, having it load scripts it does not know."""
+        replies = self._pipeline(client, calls, asking=asking)
+        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, failures.NoScriptError)]
+        if unknown:
+            again = [calls[place] for place in unknown]
+            for source in {call.what.source for call in again if isinstance(call.what, Script)}:
+                client.script_load(source)
+            for place, reply in zip(unknown, self._pipeline(client, again, asking=asking), strict=True):
+                replies[place] = reply
+        return replies
+
+    def _pipeline(self, client: redis.Redis, calls: Sequence[Call], *, asking: bool) -> list[Reply]:
+        with client.pipeline(transaction=False) as pipeline:
+            for call in calls:
+                if asking:
+                    pipeline.execute_command("ASKING")
+                if isinstance(call.what, Script):
+                    pipeline.execute_command("EVALSHA", call.what.sha, len(call.keys), *call.keys, *call.arguments)
+                else:
+                    pipeline.execute_command(call.what, *call.keys, *call.arguments)
+            confirmation = self._durability.confirmation if any(call.writes for call in calls) else None
+            if confirmation is not None:
+                pipeline.execute_command(*confirmation)
+            replies: list[Reply] = pipeline.execute(raise_on_error=False)
+        if confirmation is not None:
+            self._durability.require_confirmed(replies.pop(), self.name)
+        return replies[1::2] if asking else replies
+
+    def _explain(self, problem: Exception) -> StoreUnavailable | StoreBroken:
+        if isinstance(problem, _PASSING_TYPES) or str(problem).startswith(_PASSING):
+            return StoreUnavailable(
+                f"the store at {self.name} takes nothing now: {_said(problem)}; the same batch may safely be applied "
+                "again"
+            )
+        return StoreBroken(f"the store at {self.name} is broken: {_said(problem)}")
+
+
+class SingleServer(Servers):
+    """One server, or the primary that sentinels name: `client` finds it anew for each new connection."""
+
+    def __init__(self, client: redis.Redis, name: str, durability: Durability) -> None:
+        super().__init__(name, durability)
+        self._client = client
+
+    def primaries(self) -> Iterable[redis.Redis]:
+        """Return the only client."""
+        return [self._client]
+
+    def pubsub(self) -> Any:
+        """Return a new subscriber."""
+        return self._client.pubsub()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def _run(self, calls: Sequence[Call]) -> list[Reply]:
+        replies = self._run_on(self._client, calls)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def _drop_connections(self) -> None:
+        self._client.connection_pool.disconnect()
+
+
+class ClusterServers(Servers):
+    """A Cluster: each partition lives on one of its primaries, and may move."""
+
+    def __init__(self, connect: Callable[[], RedisCluster], name: str, durability: Durability) -> None:
+        super().__init__(name, durability)
+        self._connect = connect
+        self._cluster: RedisCluster | None = None
+
+    @property
+    def _nodes(self) -> RedisCluster:
+        if self._cluster is None:
+            self._cluster = self._connect()
+        return self._cluster
+
+    def primaries(self) -> Iterable[redis.Redis]:
+        """Return a client of every primary."""
+        return [self._nodes.get_redis_connection(node) for node in self._nodes.get_primaries()]
+
+    def client_for(self, key: str) -> redis.Redis:
+        """Return a client of the primary that has the key."""
+        nodes = self._nodes
+        return nodes.get_redis_connection(nodes.get_node_from_key(key))
+
+    def pubsub(self) -> Any:
+        """Return a new subscriber; what one node publishes reaches the subscribers of all."""
+        return self._nodes.pubsub()
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._cluster is not None:
+            self._cluster.close()
+            self._cluster = None
+
+    def _run(self, calls: Sequence[Call]) -> list[Reply]:
+        places: dict[str, list[int]] = {}
+        for place, call in enumerate(calls):
+            node = self._nodes.get_node_from_key(call.keys[0])
+            places.setdefault(node.name, []).append(place)
+        replies: list[Reply] = [None] * len(calls)
+        for name, chosen in places.items():
+            client = self._nodes.get_redis_connection(self._nodes.get_node(node_name=name))
+            for place, reply in zip(chosen, self._run_on(client, [calls[p] for p in chosen]), strict=True):
+                replies[place] = self._follow(calls[place], reply)
+        return replies
+
+    def _follow(self, call: Call, reply: Reply) -> Reply:
+        """Return the reply, from where a partition moved to if it did."""
+        if isinstance(reply, failures.AskError):
+            # MovedError is one too, which is how redis-py has it
+            moved = isinstance(reply, failures.MovedError)
+            if moved:
+                self._nodes.nodes_manager.initialize()
+            node = self._nodes.get_node(host=reply.host, port=reply.port)
+            if node is None:
+                raise reply
+            (reply,) = self._run_on(self._nodes.get_redis_connection(node), [call], asking=not moved)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _drop_connections(self) -> None:
+        # after a failure the nodes are looked up anew
+        self.close()
+
+
+def _said(problem: BaseException) -> str:
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"

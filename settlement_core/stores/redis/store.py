@@ -1,0 +1,279 @@
+"""The store itself: a batch becomes pieces of work, whose calls go to Redis together, one pipeline for each round.
+
+Most batches need one round (requests), or two (a look at the accounts, then their changes). An account that somebody
+else changed in between is looked at again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import fields
+from itertools import groupby
+from time import monotonic, sleep
+from typing import Any, TypeAlias
+
+from redis import exceptions as failures
+
+from settlement_core.stores._json import kept
+from settlement_core.stores.redis import pruning, queries, sharing, suspense
+from settlement_core.stores.redis.account import AccountView, QueueTooShort, look
+from settlement_core.stores.redis.enqueueing import enqueue, entered
+from settlement_core.stores.redis.inspection import inspect
+from settlement_core.stores.redis.layout import AccountKeys, Keyspace, require_storable
+from settlement_core.stores.redis.queries import Work
+from settlement_core.stores.redis.rows import ROW_QUERIES, answer_rows, distinct, read_rows
+from settlement_core.stores.redis.scripts import Reply
+from settlement_core.stores.redis.servers import Servers
+from settlement_core.values import commands as c
+from settlement_core.values.errors import LocalError, StoreUnavailable
+
+__all__ = ["RedisStore"]
+
+FOLD_AT = 1000
+"""Entries not counted into an account's totals yet, above which they are: so many are read to know the totals."""
+
+DISAGREEMENTS = 100
+"""How often an account may be changed by others between a look at it and its change, before the batch is put off."""
+
+COALESCE_S = 0.005
+"""How long rings of other workers are gathered before a round is asked for them."""
+
+_Indexed: TypeAlias = list[tuple[int, c.Command[Any]]]
+
+# what concerns one account only, besides two queries that may also concern several
+_ON_ACCOUNT = (
+    c.Enqueue,
+    c.Entries,
+    c.OpenAccount,
+    c.CloseAccount,
+    c.FinishStep,
+    c.Claim,
+    c.Note,
+    c.Close,
+    c.Hold,
+    c.Release,
+    c.Resolve,
+    c.Put,
+    c.Get,
+)
+
+
+class RedisStore:
+    """A store in Redis. Made by `connect_redis`.
+
+    `apply` may be called from any thread, by one caller at a time; `hear` at the same time from another.
+    """
+
+    threaded = True
+
+    def __init__(self, servers: Servers, places: Keyspace) -> None:
+        self._servers = servers
+        self._places = places
+        self._tokens: dict[int, str] = {}
+        self._listener: Any = None
+        self._works: dict[type, Callable[[Any], Work[c.Result]]] = {
+            c.Overview: lambda command: queries.overview(places, command),
+            c.Due: lambda command: queries.due(places, command),
+            c.History: lambda command: queries.history(places, command),
+            c.Suspense: lambda command: queries.suspense(places, command),
+            c.Suspend: lambda command: suspense.suspend(places, command),
+            c.Assign: lambda command: suspense.assign(places, command),
+            c.Prune: lambda command: pruning.prune(places, command),
+            c.Share: self._share,
+            c.Nudge: lambda command: sharing.nudge(places, command),
+            c.Workers: lambda _: queries.workers(places),
+        }
+
+    def __repr__(self) -> str:
+        return f"<RedisStore {self._servers.name}>"
+
+    @property
+    def name(self) -> str:
+        """Return the store's URL, without passwords."""
+        return self._servers.name
+
+    def apply(self, commands: Sequence[c.Command[Any]]) -> list[c.Result]:
+        """Apply a batch in order; see `settlement_core.abc.Store`. A failed one may hold in part."""
+        results: list[c.Result] = [None] * len(commands)
+        todo: _Indexed = []
+        for place, command in enumerate(commands):
+            try:
+                todo.append((place, _checked(command)))
+            except LocalError as refusal:
+                results[place] = refusal.with_traceback(None)
+        # accounts do not mind one another; whatever concerns several waits for them, and they for it
+        for together, group in groupby(todo, key=lambda item: _is_on_account(item[1])):
+            if together:
+                by_account: dict[str, _Indexed] = {}
+                for item in group:
+                    by_account.setdefault(getattr(item[1], "account_id"), []).append(item)  # noqa: B009 - all have one
+                self._run([self._work_on(account_id, items, results) for account_id, items in by_account.items()])
+            else:
+                for place, command in group:
+                    results[place] = self._answer(command)
+        return results
+
+    def hear(self, worker: str, timeout_s: float) -> bool:
+        """Block until another worker may have rung this one; see `settlement_core.abc.SharedStore`."""
+        until = monotonic() + timeout_s
+        try:
+            if self._listener is None:
+                self._listener = self._servers.pubsub()
+                self._listener.subscribe(self._places.channel)
+            while (left_s := until - monotonic()) > 0:
+                message = self._listener.get_message(ignore_subscribe_messages=True, timeout=left_s)
+                if message is not None and message["data"] in {worker, "*"}:
+                    sleep(COALESCE_S)
+                    while self._listener.get_message(ignore_subscribe_messages=True, timeout=0) is not None:
+                        pass
+                    return True
+        except (failures.RedisError, failures.RedisClusterException, OSError, ValueError):
+            # rounds find out by themselves what was missed
+            self._forget_listener()
+            sleep(max(0.0, until - monotonic()))
+        return False
+
+    def inspect(self) -> list[str]:
+        """Return one sentence for everything in the store that is not as it should be; reads all of it."""
+        problems: list[str] = self._carry_out(inspect(self._places))
+        return problems
+
+    def close(self) -> None:
+        """Close all connections; what was applied stays. May be called twice."""
+        self._forget_listener()
+        self._servers.close()
+
+    def _forget_listener(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            with suppress(failures.RedisError, failures.RedisClusterException, OSError):
+                listener.close()
+
+    # rounds
+
+    def _answer(self, command: c.Command[Any]) -> c.Result:
+        try:
+            return self._carry_out(self._works[type(command)](command))
+        except LocalError as refusal:
+            return refusal.with_traceback(None)
+
+    def _carry_out(self, work: Work[Any]) -> Any:
+        """Do one piece of work and return its result."""
+        try:
+            calls = next(work)
+            while True:
+                calls = work.send(self._servers.run(calls))
+        except StopIteration as finished:
+            return finished.value
+
+    def _run(self, works: Iterable[Work[None]]) -> None:
+        """Do pieces of work side by side."""
+        asking = [(work, calls) for work in works if (calls := next(work, None)) is not None]
+        while asking:
+            replies = self._servers.run([call for _, calls in asking for call in calls])
+            waiting, asking, start = asking, [], 0
+            for work, calls in waiting:
+                end = start + len(calls)
+                with suppress(StopIteration):
+                    asking.append((work, work.send(replies[start:end])))
+                start = end
+
+    # one account
+
+    def _work_on(self, account_id: str, items: _Indexed, results: list[c.Result]) -> Work[None]:
+        """Carry out one account's commands in order."""
+        keys = self._places.account(account_id)
+        uncounted = 0
+        for kind, group in groupby(items, key=lambda item: _kind(item[1])):
+            run = list(group)
+            commands = [command for _, command in run]
+            if kind.startswith("enqueue"):
+                (reply,) = yield [enqueue(self._places, keys, commands, self._asker(keys))]
+                answers, uncounted = entered(commands, reply)
+            elif kind == "rows":
+                answers = yield from self._read(keys, commands)
+            else:
+                answers = yield from self._change(keys, commands)
+            for (place, _), answer in zip(run, answers, strict=True):
+                results[place] = answer
+        if uncounted > FOLD_AT:
+            yield from self._change(keys, [], fold=True)
+
+    def _read(self, keys: AccountKeys, commands: Sequence[c.Command[Any]]) -> Work[list[c.Result]]:
+        """Answer queries on the account: at one instant, unless several ask for pages of the same rows."""
+        results: list[c.Result] = []
+        for together in distinct(commands):
+            (reply,) = yield [read_rows(keys, together)]
+            results += answer_rows(keys, together, reply)
+        return results
+
+    def _change(
+        self, keys: AccountKeys, commands: Sequence[c.Command[Any]], *, fold: bool = False
+    ) -> Work[list[c.Result]]:
+        """Look at the account, decide, and change it; look again if somebody else changed it meanwhile."""
+        results: list[c.Result] = []
+        at_least = 0
+        for _ in range(DISAGREEMENTS):
+            left = commands[len(results) :]
+            (reply,) = yield [look(keys, left, at_least=at_least)]
+            view = AccountView(keys, left, reply)
+            try:
+                answers = view.carry_out()
+            except QueueTooShort:
+                at_least = max(10_000, 10 * at_least)
+                continue
+            change = view.change(asker=self._asker(keys), channel=self._places.channel, fold=fold)
+            changed: list[Reply] = [1] if change is None else (yield [change])
+            if changed == [1]:
+                results += answers
+                if len(results) == len(commands):
+                    return results
+        raise StoreUnavailable(
+            f"the store at {self.name} has account {keys.account_id!r} changed by others all the time; the same batch "
+            "may safely be applied again"
+        )
+
+    def _asker(self, keys: AccountKeys) -> str:
+        """Return the token under which this worker holds the account, for which nobody needs to be rung."""
+        return self._tokens.get(keys.partition.number, "")
+
+    def _share(self, command: c.Share) -> Work[c.Shares]:
+        yield from suspense.finish_assignments(self._places)
+        shares = yield from sharing.share(self._places, command)
+        self._tokens = dict(shares.leases)
+        return shares
+
+
+def _kind(command: c.Command[Any]) -> str:
+    if isinstance(command, c.Enqueue):
+        return f"enqueue {command.direction}"
+    return "rows" if isinstance(command, ROW_QUERIES) else "change"
+
+
+def _is_on_account(command: c.Command[Any]) -> bool:
+    """Tell whether a command concerns one account, which it names."""
+    if isinstance(command, c.Overview):
+        return command.account_id is not None
+    if isinstance(command, c.History):
+        return command.account_id is not None and not command.states
+    return isinstance(command, _ON_ACCOUNT)
+
+
+def _checked(command: c.Command[Any]) -> c.Command[Any]:
+    """Return the command with its JSON values copied, or refuse what Redis could not keep."""
+    try:
+        if isinstance(command, c.Enqueue):
+            command.entry_id.encode()
+            return command
+        require_storable(getattr(command, field.name) for field in fields(command) if field.name not in _FREE_TEXT)  # type: ignore[arg-type]
+    except UnicodeEncodeError as problem:
+        kind = type(command).__name__
+        raise LocalError(
+            f"cannot keep {kind}: {problem.object!r} holds half a character; nothing was recorded"
+        ) from None
+    return kept(command)
+
+
+_FREE_TEXT = frozenset({"reason", "by"})
+"""What is kept inside JSON, where anything can be written."""

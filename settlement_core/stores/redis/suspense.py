@@ -1,0 +1,102 @@
+"""Money whose owner is unknown: kept beside the partitions, and moved into an account in two steps.
+
+It first becomes *being assigned*, with the account's name, then is entered there under its own id, then *assigned*.
+Whoever finds it being assigned finishes that, so a worker that ends in between loses nothing; entering is idempotent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from settlement_core.stores.redis.enqueueing import enqueue, entered
+from settlement_core.stores.redis.layout import Keyspace, suspense_of, suspense_row
+from settlement_core.stores.redis.queries import Work
+from settlement_core.stores.redis.scripts import Call, script
+from settlement_core.values import commands as c
+from settlement_core.values.decisions import may_assign
+from settlement_core.values.errors import LocalError, SuspenseConflict, UnknownSuspense
+from settlement_core.values.records import Direction, SuspenseItem
+
+__all__ = ["assign", "finish_assignments", "suspend"]
+
+
+def suspend(places: Keyspace, command: c.Suspend) -> Work[c.Applied]:
+    """Keep money without an owner."""
+    item = SuspenseItem(
+        settlement_id=command.settlement_id, amount=command.amount, details=command.details, reported_at=command.at
+    )
+    keys = [places.suspense, places.suspense_order, places.suspense_unassigned]
+    (known,) = yield [Call(script("suspend"), keys, [command.settlement_id, suspense_row(item)], writes=True)]
+    if known is not None:
+        first = suspense_of(command.settlement_id, known).amount
+        if first != command.amount:
+            raise SuspenseConflict(
+                command.settlement_id, f"was first reported with {first:f}, now with {command.amount:f}"
+            )
+    return c.Applied(changed=known is None)
+
+
+def assign(places: Keyspace, command: c.Assign) -> Work[c.Result]:
+    """Enter the money for an account, and say so beside it."""
+    (row,) = yield [Call("HGET", [places.suspense], [command.settlement_id])]
+    if row is None:
+        raise UnknownSuspense(command.settlement_id)
+    item = suspense_of(command.settlement_id, row)
+    if not may_assign(item, command.account_id):
+        # it is there already, or being entered: entering it again does no harm
+        return (yield from _enter(places, item, command.at))
+    assigned = replace(
+        item,
+        account_id=command.account_id,
+        reason=command.reason,
+        assigned_by=command.by,
+        assigned_at=command.at,
+    )
+    if (yield from _move(places, item, assigned, "assigning")):
+        return (yield from _finish(places, assigned))
+    # somebody else was quicker: what they decided is looked at
+    return (yield from assign(places, command))
+
+
+def finish_assignments(places: Keyspace) -> Work[None]:
+    """Finish what a worker began and did not end."""
+    (begun,) = yield [Call("ZRANGE", [places.suspense_assigning], [0, -1])]
+    for settlement_id in begun:
+        (row,) = yield [Call("HGET", [places.suspense], [settlement_id])]
+        yield from _finish(places, suspense_of(settlement_id, row))
+
+
+def _finish(places: Keyspace, assigned: SuspenseItem) -> Work[c.Result]:
+    assert assigned.assigned_at is not None, "it is being assigned"
+    answer = yield from _enter(places, assigned, assigned.assigned_at)
+    if isinstance(answer, LocalError):
+        unassigned = replace(assigned, account_id=None, reason="", assigned_by="", assigned_at=None)
+        yield from _move(places, assigned, unassigned, "unassigned")
+    else:
+        yield from _move(places, assigned, assigned, "assigned")
+    return answer
+
+
+def _enter(places: Keyspace, item: SuspenseItem, at: float) -> Work[c.Result]:
+    assert item.account_id is not None, "it has an owner"
+    command = c.Enqueue(
+        account_id=item.account_id,
+        direction=Direction.INCOMING,
+        entry_id=item.settlement_id,
+        amount=item.amount,
+        at=at,
+    )
+    # no lease is named, so that whoever holds the account is rung
+    (reply,) = yield [enqueue(places, places.account(item.account_id), [command], "")]
+    answers: list[Any]
+    answers, _ = entered([command], reply)
+    return answers[0]
+
+
+def _move(places: Keyspace, before: SuspenseItem, now: SuspenseItem, what: str) -> Work[bool]:
+    """Rewrite the row, if it is as it was; tell whether it was."""
+    keys = [places.suspense, places.suspense_unassigned, places.suspense_assigning]
+    arguments = [now.settlement_id, suspense_row(before), suspense_row(now), what]
+    (moved,) = yield [Call(script("assign"), keys, arguments, writes=True)]
+    return bool(moved)
