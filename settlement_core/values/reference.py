@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 from settlement_core.values import commands as c
 from settlement_core.values import decisions
-from settlement_core.values.amounts import add, subtract
+from settlement_core.values.amounts import ZERO, add, subtract
 from settlement_core.values.errors import (
     IdempotencyConflict,
     LocalError,
@@ -39,18 +39,34 @@ from settlement_core.values.records import (
 
 __all__ = ["AccountBooks", "Books", "LaneBooks"]
 
+_SUMS = tuple(fact.name for fact in fields(Totals))
+
 
 @dataclass(slots=True)
 class LaneBooks:
     """One direction of one account."""
 
-    totals: Totals = field(default_factory=Totals)
+    entered: Decimal = ZERO
+    queued: Decimal = ZERO
+    open: Decimal = ZERO
+    settled: Decimal = ZERO
+    parked: Decimal = ZERO
+    pruned: Decimal = ZERO
     queue: dict[int, None] = field(default_factory=dict)
     """Sequence numbers of queued entries, oldest first."""
     keys: dict[str, int] = field(default_factory=dict)
     """Sequence numbers of requests by entry id."""
     open_id: str | None = None
     released: list[str] = field(default_factory=list)
+
+    @property
+    def totals(self) -> Totals:
+        """The sums as a value."""
+        return Totals(**{name: getattr(self, name) for name in _SUMS})
+
+
+def _lanes() -> dict[Direction, LaneBooks]:
+    return {Direction.OUTGOING: LaneBooks(), Direction.INCOMING: LaneBooks()}
 
 
 @dataclass(slots=True)
@@ -61,7 +77,7 @@ class AccountBooks:
     state: AccountState = AccountState.OPEN
     set_up: bool = False
     tear_down: bool = False
-    lanes: dict[Direction, LaneBooks] = field(default_factory=lambda: {d: LaneBooks() for d in Direction})
+    lanes: dict[Direction, LaneBooks] = field(default_factory=_lanes)
     entries: dict[int, Entry] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
     claimed: dict[str, list[int]] = field(default_factory=dict)
@@ -82,38 +98,13 @@ class Books:
         self.notes: dict[tuple[str, str], object] = {}
         self.order: list[tuple[str, str]] = []
         self.last_seq = 0
-        self._handlers: dict[type, Callable[[Any], object]] = {
-            c.OpenAccount: self._open_account,
-            c.CloseAccount: self._close_account,
-            c.FinishStep: self._finish_step,
-            c.Enqueue: self._enqueue,
-            c.Claim: self._claim,
-            c.Note: self._note,
-            c.Close: self._close,
-            c.Hold: self._hold,
-            c.Release: self._release,
-            c.Resolve: self._resolve,
-            c.Suspend: self._suspend,
-            c.Assign: self._assign,
-            c.Put: self._put,
-            c.Get: self._get,
-            c.Prune: self._prune,
-            c.Overview: self._overview,
-            c.Due: self._due,
-            c.History: self._history,
-            c.Entries: self._entries,
-            c.Suspense: self._list_suspense,
-            c.Share: lambda _: c.Shares(shared=False, partitions=1, leases={0: ""}),
-            c.Nudge: lambda _: c.Applied(changed=False),
-            c.Workers: lambda _: [],
-        }
 
     def apply(self, batch: Sequence[c.Command[Any]]) -> list[c.Result]:
         """Carry out commands in order; a refused one is answered with its error."""
         results: list[c.Result] = []
         for command in batch:
             try:
-                results.append(self._handlers[type(command)](command))
+                results.append(self._HANDLERS[type(command)](self, command))
             except LocalError as refusal:
                 results.append(refusal)
         return results
@@ -137,7 +128,7 @@ class Books:
         account.state = AccountState.DELETED
         lane = account.lanes[Direction.OUTGOING]
         # an account that owes nothing need not be set up only to be torn down
-        account.set_up = account.set_up and lane.totals.entered != lane.totals.settled
+        account.set_up = account.set_up and lane.entered != lane.settled
         account.tear_down = command.tear_down
         return c.Applied(changed=True)
 
@@ -179,7 +170,7 @@ class Books:
             amount=command.amount,
             at=command.at,
         )
-        lane.totals = replace(lane.totals, entered=add(lane.totals.entered, command.amount))
+        lane.entered = add(lane.entered, command.amount)
         return c.Entered(command.amount, replay=False)
 
     def _queue(
@@ -206,7 +197,7 @@ class Books:
         )
         lane = account.lanes[direction]
         lane.queue[self.last_seq] = None
-        lane.totals = replace(lane.totals, queued=add(lane.totals.queued, amount))
+        lane.queued = add(lane.queued, amount)
         return self.last_seq
 
     # attempts
@@ -226,18 +217,15 @@ class Books:
         plan = decisions.plan_claim((account.entries[seq].amount for seq in lane.queue), command)
         if plan is not None:
             return c.Claimed(self._take(account, lane, command, plan), fresh=True)
-        if command.direction is Direction.OUTGOING and account.tear_down and not lane.totals.parked:
+        if command.direction is Direction.OUTGOING and account.tear_down and not lane.parked:
             return c.StepDue(Step.TEAR_DOWN)
-        return c.NothingToClaim(lane.totals.queued)
+        return c.NothingToClaim(lane.queued)
 
     def _reopen(self, account: AccountBooks, lane: LaneBooks) -> Attempt:
         attempt = account.attempts[lane.released.pop(0)]
         lane.open_id = attempt.attempt_id
-        lane.totals = replace(
-            lane.totals,
-            parked=subtract(lane.totals.parked, attempt.amount),
-            open=add(lane.totals.open, attempt.amount),
-        )
+        lane.parked = subtract(lane.parked, attempt.amount)
+        lane.open = add(lane.open, attempt.amount)
         attempt = account.attempts[attempt.attempt_id] = replace(attempt, state=AttemptState.OPEN)
         return attempt
 
@@ -258,12 +246,8 @@ class Books:
         account.attempts[attempt.attempt_id] = attempt
         self.order.append((account.account_id, attempt.attempt_id))
         lane.open_id = attempt.attempt_id
-        gathered = add(plan.amount, plan.dust)
-        lane.totals = replace(
-            lane.totals,
-            queued=subtract(lane.totals.queued, gathered),
-            open=add(lane.totals.open, plan.amount),
-        )
+        lane.queued = subtract(lane.queued, add(plan.amount, plan.dust))
+        lane.open = add(lane.open, plan.amount)
         if plan.dust:
             self._queue(
                 account,
@@ -288,7 +272,7 @@ class Books:
             return c.Applied(changed=False)
         lane = account.lanes[attempt.direction]
         lane.open_id = None
-        lane.totals = replace(lane.totals, open=subtract(lane.totals.open, attempt.amount))
+        lane.open = subtract(lane.open, attempt.amount)
         self._end(account, attempt, settled=command.settled, at=command.at)
         return c.Applied(changed=True)
 
@@ -299,7 +283,7 @@ class Books:
         lane = account.lanes[attempt.direction]
         if attempt.attempt_id in lane.released:
             lane.released.remove(attempt.attempt_id)
-        lane.totals = replace(lane.totals, parked=subtract(lane.totals.parked, attempt.amount))
+        lane.parked = subtract(lane.parked, attempt.amount)
         told = replace(attempt, reason=command.reason, resolved_by=command.by)
         self._end(account, told, settled=command.settled, at=command.at)
         return c.Applied(changed=True)
@@ -309,7 +293,7 @@ class Books:
             attempt, state=AttemptState.CLOSED, settled=settled, closed_at=at
         )
         lane = account.lanes[attempt.direction]
-        lane.totals = replace(lane.totals, settled=add(lane.totals.settled, settled))
+        lane.settled = add(lane.settled, settled)
         leftover = subtract(attempt.amount, settled)
         if leftover:
             self._queue(
@@ -327,11 +311,8 @@ class Books:
             return c.Applied(changed=False)
         lane = account.lanes[attempt.direction]
         lane.open_id = None
-        lane.totals = replace(
-            lane.totals,
-            open=subtract(lane.totals.open, attempt.amount),
-            parked=add(lane.totals.parked, attempt.amount),
-        )
+        lane.open = subtract(lane.open, attempt.amount)
+        lane.parked = add(lane.parked, attempt.amount)
         state = decisions.parked_state(attempt.direction)
         account.attempts[attempt.attempt_id] = replace(attempt, state=state, reason=command.reason, resolved_by="")
         return c.Applied(changed=True)
@@ -431,7 +412,7 @@ class Books:
             del account.entries[entry.seq]
             if entry.kind is EntryKind.REQUEST:
                 del lane.keys[entry.entry_id]
-                lane.totals = replace(lane.totals, pruned=add(lane.totals.pruned, entry.amount))
+                lane.pruned = add(lane.pruned, entry.amount)
         account.attempts[attempt.attempt_id] = replace(attempt, pruned=True)
         return len(taken)
 
@@ -479,6 +460,32 @@ class Books:
             if item.settlement_id > command.after and (command.assigned or item.account_id is None)
         )
         return heapq.nsmallest(command.limit, items, key=lambda item: item.settlement_id)
+
+    _HANDLERS: ClassVar[dict[type, Callable[[Books, Any], object]]] = {
+        c.OpenAccount: _open_account,
+        c.CloseAccount: _close_account,
+        c.FinishStep: _finish_step,
+        c.Enqueue: _enqueue,
+        c.Claim: _claim,
+        c.Note: _note,
+        c.Close: _close,
+        c.Hold: _hold,
+        c.Release: _release,
+        c.Resolve: _resolve,
+        c.Suspend: _suspend,
+        c.Assign: _assign,
+        c.Put: _put,
+        c.Get: _get,
+        c.Prune: _prune,
+        c.Overview: _overview,
+        c.Due: _due,
+        c.History: _history,
+        c.Entries: _entries,
+        c.Suspense: _list_suspense,
+        c.Share: lambda _books, _command: c.Shares(shared=False, partitions=1, leases={0: ""}),
+        c.Nudge: lambda _books, _command: c.Applied(changed=False),
+        c.Workers: lambda _books, _command: [],
+    }
 
 
 def _overview(account: AccountBooks) -> AccountOverview:
