@@ -6,9 +6,8 @@ they changed is what `change.lua` writes, if the account is still as it was.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -19,8 +18,13 @@ from settlement_core.stores.redis.layout import (
     StoredAttempt,
     attempt_of,
     attempt_row,
+    decode,
+    encode,
     entry_of,
     entry_row,
+    lane_document,
+    lane_of,
+    live_of,
 )
 from settlement_core.stores.redis.scripts import Call, Reply, script
 from settlement_core.values import commands as c
@@ -34,7 +38,6 @@ from settlement_core.values.records import (
     Direction,
     Entry,
     EntryKind,
-    Totals,
 )
 from settlement_core.values.reference import AccountBooks, Books, LaneBooks
 
@@ -42,8 +45,6 @@ __all__ = ["AccountView", "Forgettable", "QueueTooShort", "look"]
 
 _NEW = 10**15
 """Numbers above this stand for entries that Redis has yet to number."""
-
-_SUMS = tuple(field.name for field in fields(Totals))
 
 
 class QueueTooShort(Exception):
@@ -98,57 +99,74 @@ def look(
 
 
 class AccountView:
-    """One account, from a look at it to the change of it."""
+    """One account, from a look at it to the change of it, and, if that held, to the next."""
 
     def __init__(self, keys: AccountKeys, commands: Sequence[c.Command[Any]], reply: Reply) -> None:
         self.keys = keys
-        self._commands = commands
-        state, version, document, token, *lanes, attempts, notes = reply
+        self._books = Books()
+        self._books.last_seq = _NEW
+        self._new_entries: list[Entry] = []
+        state, version, steps, token, *lanes, attempts, notes = reply
+        self._state: str | None = state
+        self._steps: str = steps or ""
         self._version: str = version or ""
         self._token: str = token or ""
         self._under_lease = False
-        self._state = state
-        self._document = ""
-        self._heads: dict[Direction, int] = dict.fromkeys(Direction, 0)
-        self._books = Books()
-        self._books.last_seq = _NEW
-        self._new_entries: dict[Direction, list[Entry]] = {direction: [] for direction in Direction}
-        # last entry and last one taken, by direction
-        self._numbers = {way: (lanes[5 * place], lanes[5 * place + 1]) for place, way in enumerate(Direction)}
-        self._uncounted = any(lanes[5 * place + 2] < lanes[5 * place] for place in range(2))
+        # the lane's document, the number of its last entry, of the last one taken, and how many queued ones were read
+        self._lanes: dict[Direction, tuple[str, int, int, int]] = {}
+        self._uncounted = False
         self._stored: dict[str, StoredAttempt] = {}
         for attempt_id, row in zip(attempts[::2], attempts[1::2], strict=True):
             self._stored[attempt_id] = attempt_of(keys.account_id, attempt_id, row)
+        self._commands = commands
         self._note_keys = [command.key for command in commands if isinstance(command, c.Put | c.Get)]
         for key, value in zip(self._note_keys, notes, strict=True):
             if value is not None:
                 self._books.notes[keys.account_id, key] = thaw(value)
         self._notes = dict(self._books.notes)
         if state is not None:
-            self._load(AccountState(state), json.loads(document), lanes)
+            self._load(state, lanes)
 
-    def _load(self, state: AccountState, document: dict[str, Any], lanes: list[Any]) -> None:
-        account = AccountBooks(self.keys.account_id, state, document["set_up"], document["tear_down"])
+    def _load(self, state: str, lanes: list[Any]) -> None:
+        account = AccountBooks(self.keys.account_id, AccountState(state), "s" in self._steps, "t" in self._steps)
         self._books.accounts[account.account_id] = account
         account.attempts = {attempt_id: stored.attempt for attempt_id, stored in self._stored.items()}
-        for place, direction in enumerate(Direction):
-            last, taken, _, head, uncounted = lanes[5 * place : 5 * place + 5]
-            facts = document[DIRECTION_LETTERS[direction]]
-            lane = account.lanes[direction]
-            lane.open_id, lane.released = facts["open"], facts["released"]
-            lane.totals = _count(facts["totals"], uncounted)
-            lane.queue = queue = _Queue()
+        for place, (direction, lane) in enumerate(account.lanes.items()):
+            document, last, taken, counted, head, tail = lanes[6 * place : 6 * place + 6]
+            if document is not None:
+                lane_of(document, lane)
+            queue = _Queue()
+            # both directions count from 1; in the books all entries of an account have numbers of their own
             for seq, row in enumerate(head, taken + 1):
-                entry = entry_of(_book_number(seq, direction), account.account_id, direction, row)
+                entry = entry_of(2 * seq + place, account.account_id, direction, row)
                 account.entries[entry.seq] = entry
                 queue[entry.seq] = None
+                if seq > counted:
+                    _count(lane, entry.kind, entry.amount)
+            for row in tail:
+                kind, _, amount, _ = decode(row)
+                _count(lane, EntryKind(kind), Decimal(amount))
             queue.more = taken + len(head) < last
-            self._heads[direction] = len(head)
-        self._document = self._written(account)
+            lane.queue = queue
+            self._uncounted = self._uncounted or counted < last
+            self._lanes[direction] = (lane_document(lane), last, taken, len(head))
 
     @property
     def _account(self) -> AccountBooks | None:
         return self._books.accounts.get(self.keys.account_id)
+
+    def take(self, commands: Sequence[c.Command[Any]]) -> bool:
+        """Take commands to be carried out after an earlier change, without another look; tell whether that will do.
+
+        It does for what only concerns an attempt that is known here: how much is queued is not.
+        """
+        self._commands = commands
+        return all(
+            isinstance(command, c.Note | c.Close | c.Hold)
+            and command.attempt_id in self._stored
+            and command.lease in {"", self._token}
+            for command in commands
+        )
 
     # deciding
 
@@ -159,7 +177,7 @@ class AccountView:
         """
         results: list[c.Result] = []
         for command in self._commands:
-            if isinstance(command, c.Claim) and self._new_entries[command.direction]:
+            if isinstance(command, c.Claim) and self._new_entries:
                 # it may take entries that Redis has yet to number
                 break
             results.append(self._answer(command))
@@ -175,7 +193,7 @@ class AccountView:
         account = self._account
         for number in range(before + 1, self._books.last_seq + 1):
             assert account is not None, "only an account has entries"
-            self._new_entries[account.entries[number].direction].append(account.entries[number])
+            self._new_entries.append(account.entries[number])
         return result
 
     def overview(self) -> list[AccountOverview]:
@@ -186,7 +204,7 @@ class AccountView:
     def is_due(self) -> bool:
         """Tell whether the account's worker has anything to look at."""
         account = self._account
-        queued = any(last > taken for last, taken in self._numbers.values())
+        queued = any(last > taken for _, last, taken, _ in self._lanes.values())
         return queued or (account is not None and _is_busy(account))
 
     def live(self) -> set[str]:
@@ -223,51 +241,80 @@ class AccountView:
     # changing
 
     def change(
-        self, *, asker: str, channel: str, fold: bool = False, forgotten: dict[str, Any] | None = None
+        self,
+        *,
+        becomes: str,
+        asker: str = "",
+        channel: str,
+        fold: bool = False,
+        forgotten: dict[str, Any] | None = None,
     ) -> Call | None:
         """Return the call that writes what the commands changed, None if nothing did.
 
         Args:
+            becomes: the account's version from then on, unlike any other.
             asker: the lease token of the worker that asks, for which no ring is needed.
             channel: where rings are announced.
             fold: also write totals that only include entries added meanwhile.
             forgotten: what `forget` said is to be deleted.
         """
         account = self._account
+        self._becomes = becomes
         notes = [
             [key, "" if value is None else freeze(value, key)]
             for key in dict.fromkeys(self._note_keys)
             if (value := self._books.notes.get((self.keys.account_id, key)))
             != self._notes.get((self.keys.account_id, key))
         ]
-        attempts = [] if account is None else list(self._changed_attempts(account))
-        document = "" if account is None else self._written(account)
-        state = None if account is None else account.state.value
-        if (
-            not (notes or attempts or forgotten or any(self._new_entries.values()) or (fold and self._uncounted))
-            and (account is None or document == self._document)
-            and state == self._state
-        ):
+        changed = {} if account is None else self._changed_attempts(account)
+        fields = [] if account is None else self._changed_fields(account, fold=fold)
+        if not (notes or changed or fields or self._new_entries or forgotten):
             return None
         content = {
             "account": self.keys.account_id,
             "version": self._version,
+            "becomes": becomes,
             "lease": self._token if self._under_lease else "",
             "asker": asker,
             "channel": channel,
-            "fields": [] if account is None else self._fields(account, document),
+            "fields": fields,
             "busy": "yes" if account is not None and _is_busy(account) else "no",
             "opened": "yes" if account is not None and self._state is None else "no",
             "appended": [
-                [DIRECTION_LETTERS[direction], entry_row(entry.kind, entry.entry_id, entry.amount, entry.entered_at)]
-                for direction, entries in self._new_entries.items()
-                for entry in entries
+                [DIRECTION_LETTERS[e.direction], entry_row(e.kind, e.entry_id, e.amount, e.entered_at)]
+                for e in self._new_entries
             ],
-            "attempts": attempts,
+            "attempts": [self._described(stored) for stored in changed.values()],
             "forgotten": [] if forgotten is None else [forgotten],
             "notes": notes,
         }
-        return Call(script("change"), self._change_keys(), [json.dumps(content)], writes=True)
+        self._changed = changed
+        return Call(script("change"), self._change_keys(), [encode(content)], writes=True)
+
+    def advance(self) -> None:
+        """Become what the account is now that the change held, as far as `take` needs to know."""
+        account = self._account
+        self._version, self._under_lease = self._becomes, False
+        self._note_keys, self._notes = [], dict(self._books.notes)
+        if account is None:
+            return
+        self._state, self._steps = account.state.value, _steps(account)
+        self._stored |= self._changed
+        live = self.live()
+        self._stored = {attempt_id: stored for attempt_id, stored in self._stored.items() if attempt_id in live}
+        account.attempts = {attempt_id: stored.attempt for attempt_id, stored in self._stored.items()}
+        for direction, lane in account.lanes.items():
+            _, last, _, _ = self._lane(direction)
+            taken = self._taken(direction, lane)
+            for entry in self._new_entries:
+                if entry.direction is direction:
+                    # Redis has it, but does not count it yet
+                    lane.queued = subtract(lane.queued, entry.amount)
+            lane.queue = queue = _Queue()
+            queue.more = True
+            self._lanes[direction] = (lane_document(lane), last, taken, 0)
+        account.entries, account.claimed = {}, {}
+        self._new_entries = []
 
     def _change_keys(self) -> list[str]:
         keys, partition = self.keys, self.keys.partition
@@ -280,50 +327,60 @@ class AccountView:
             *(partition.lease, partition.rings),
         ]
 
-    def _written(self, account: AccountBooks) -> str:
-        """Return the account's document, with the sums of all entries Redis has numbered."""
-        document: dict[str, Any] = {"set_up": account.set_up, "tear_down": account.tear_down}
-        for direction, lane in account.lanes.items():
-            yet_to_count = total(entry.amount for entry in self._new_entries[direction])
-            sums = replace(lane.totals, queued=subtract(lane.totals.queued, yet_to_count))
-            document[DIRECTION_LETTERS[direction]] = {
-                "totals": [f"{getattr(sums, name):f}" for name in _SUMS],
-                "open": lane.open_id,
-                "released": lane.released,
-            }
-        return json.dumps(document)
+    def _lane(self, direction: Direction) -> tuple[str, int, int, int]:
+        return self._lanes.get(direction, ("", 0, 0, 0))
 
-    def _fields(self, account: AccountBooks, document: str) -> list[str]:
+    def _taken(self, direction: Direction, lane: LaneBooks) -> int:
+        """Return the number of the last entry that is not queued any more."""
+        _, _, taken, read = self._lane(direction)
+        new = sum(1 for entry in self._new_entries if entry.seq in lane.queue)
+        return taken + max(0, read - (len(lane.queue) - new)) if read else taken
+
+    def _changed_fields(self, account: AccountBooks, *, fold: bool) -> list[str]:
+        """Return fields and values of the account that are to be set."""
+        facts: list[str] = []
+        if account.state.value != self._state:
+            facts += ["state", account.state.value]
+        if (steps := _steps(account)) != self._steps:
+            facts += ["steps", steps]
+        before = [attempt_id for document, *_ in self._lanes.values() for attempt_id in live_of(document)]
         live = [attempt_id for lane in account.lanes.values() for attempt_id in (lane.open_id, *lane.released)]
-        facts = ["state", account.state.value, "document", document]
-        facts += ["live", json.dumps([attempt_id for attempt_id in live if attempt_id is not None])]
+        live = [attempt_id for attempt_id in live if attempt_id is not None]
+        if live != before:
+            facts += ["live", encode(live)]
         for direction, lane in account.lanes.items():
-            last, taken = self._numbers[direction]
-            left = len(lane.queue) - sum(1 for entry in self._new_entries[direction] if entry.seq in lane.queue)
-            letter = DIRECTION_LETTERS[direction]
-            facts += [f"taken.{letter}", str(taken + self._heads[direction] - left), f"counted.{letter}", str(last)]
+            document, last, _, _ = self._lane(direction)
+            yet_to_count = total(entry.amount for entry in self._new_entries if entry.direction is direction)
+            now = lane_document(lane, less_queued=yet_to_count)
+            if now != document or (fold and self._uncounted):
+                letter = DIRECTION_LETTERS[direction]
+                facts += [f"lane.{letter}", now, f"taken.{letter}", str(self._taken(direction, lane))]
+                facts += [f"counted.{letter}", str(last)]
         return facts
 
-    def _changed_attempts(self, account: AccountBooks) -> Iterator[dict[str, str]]:
+    def _changed_attempts(self, account: AccountBooks) -> dict[str, StoredAttempt]:
+        changed: dict[str, StoredAttempt] = {}
         for attempt_id, attempt in account.attempts.items():
             stored = self._stored.get(attempt_id)
-            if stored is not None and stored.attempt == attempt:
-                continue
             if stored is None:
                 took = account.claimed[attempt_id]
-                kept = StoredAttempt(attempt, took[0] // 2, took[-1] // 2)
-            else:
-                kept = replace(stored, attempt=attempt)
-            yield {
-                "id": attempt_id,
-                "row": attempt_row(kept),
-                "direction": DIRECTION_LETTERS[attempt.direction],
-                "last": str(kept.last),
-                "new": "yes" if stored is None else "no",
-                "unclosed": "no" if attempt.state is AttemptState.CLOSED else "yes",
-                "prunable": repr(attempt.closed_at) if _is_prunable(attempt) else "",
-                "at": repr(attempt.claimed_at),
-            }
+                changed[attempt_id] = StoredAttempt(attempt, took[0] // 2, took[-1] // 2)
+            elif stored.attempt is not attempt and stored.attempt != attempt:
+                changed[attempt_id] = StoredAttempt(attempt, stored.first, stored.last)
+        return changed
+
+    def _described(self, stored: StoredAttempt) -> dict[str, str]:
+        attempt = stored.attempt
+        return {
+            "id": attempt.attempt_id,
+            "row": attempt_row(stored),
+            "direction": DIRECTION_LETTERS[attempt.direction],
+            "last": str(stored.last),
+            "new": "no" if attempt.attempt_id in self._stored else "yes",
+            "unclosed": "no" if attempt.state is AttemptState.CLOSED else "yes",
+            "prunable": repr(attempt.closed_at) if _is_prunable(attempt) else "",
+            "at": repr(attempt.claimed_at),
+        }
 
 
 def _book_number(seq: int, direction: Direction) -> int:
@@ -331,22 +388,20 @@ def _book_number(seq: int, direction: Direction) -> int:
     return 2 * seq + (direction is Direction.INCOMING)
 
 
-def _count(sums: Sequence[str], uncounted: Sequence[str]) -> Totals:
-    """Return totals that include the entries added since they were written."""
-    totals = Totals(**{name: Decimal(text) for name, text in zip(_SUMS, sums, strict=True)})
-    entered, queued = totals.entered, totals.queued
-    for row in uncounted:
-        kind, _, text, _ = json.loads(row)
-        amount = Decimal(text)
-        queued = add(queued, amount)
-        if kind == EntryKind.REQUEST.value:
-            entered = add(entered, amount)
-    return replace(totals, entered=entered, queued=queued)
+def _count(lane: LaneBooks, kind: EntryKind, amount: Decimal) -> None:
+    """Include an entry that was added since the lane's sums were written."""
+    lane.queued = add(lane.queued, amount)
+    if kind is EntryKind.REQUEST:
+        lane.entered = add(lane.entered, amount)
+
+
+def _steps(account: AccountBooks) -> str:
+    return "s" * account.set_up + "t" * account.tear_down
 
 
 def _is_busy(account: AccountBooks) -> bool:
     """Tell whether there is anything to do but what is queued."""
-    lanes: list[LaneBooks] = list(account.lanes.values())
+    lanes = account.lanes.values()
     return account.set_up or account.tear_down or any(lane.open_id or lane.released for lane in lanes)
 
 

@@ -233,7 +233,7 @@ def _sentinel(parts: Any, safety: Durability, settings: dict[str, Any]) -> Serve
 def _cluster(nodes: list[tuple[str, int]], safety: Durability, settings: dict[str, Any]) -> Servers:
     def connect() -> RedisCluster:
         startup = [ClusterNode(host, port) for host, port in nodes]
-        return RedisCluster(startup_nodes=startup, cluster_error_retry_attempts=0, **settings)
+        return RedisCluster(startup_nodes=startup, **settings)
 
     name = "redis+cluster://" + ",".join(f"{host}:{port}" for host, port in nodes)
     return ClusterServers(connect, name, safety)

@@ -3,9 +3,9 @@
 Every key of a partition carries the partition's hash tag, so that one script can change all of an account at once,
 also in a Cluster. Per account:
 
-    account   hash: state, version, document (steps, totals, …), live (ids of attempts not closed), and for each
-              direction, o and i: seq (number of the last entry), taken (of the last one claimed), counted (of the
-              last one that the totals include)
+    account   hash: state, version (unlike any other there ever was), steps, live (ids of attempts open or released),
+              and for each direction, o and i: lane (totals, open and released attempts), seq (number of the last
+              entry), taken (of the last one claimed), counted (of the last one that the totals include)
     entries   hash per direction: number → row. Entries never change; those above `taken` are the queue
     keys      hash per direction: entry id → number, time of its last use, amount in lowest terms, amount as given
     took      sorted set per direction: attempts by the number of the last entry they took
@@ -25,7 +25,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from settlement_core.stores._json import freeze
+from settlement_core.values.amounts import ZERO, subtract
 from settlement_core.values.partitions import partition_of
 from settlement_core.values.records import (
     Attempt,
@@ -36,6 +39,7 @@ from settlement_core.values.records import (
     Payment,
     SuspenseItem,
 )
+from settlement_core.values.reference import LaneBooks
 
 __all__ = [
     "DIRECTION_LETTERS",
@@ -45,9 +49,15 @@ __all__ = [
     "StoredAttempt",
     "attempt_of",
     "attempt_row",
+    "decode",
+    "encode",
     "entry_of",
     "entry_row",
+    "lane_document",
+    "lane_of",
+    "live_of",
     "lowest_terms",
+    "require_storable",
     "suspense_of",
     "suspense_row",
 ]
@@ -135,6 +145,39 @@ def _partition_keys(namespace: str, number: int) -> PartitionKeys:
 # rows
 
 
+def encode(value: Any) -> str:
+    """Return JSON; text may hold half characters, which only escapes can keep."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        return json.dumps(value)
+
+
+decode = msgspec.json.decode
+"""Returns the value of JSON that `encode` wrote."""
+
+
+def lane_document(lane: LaneBooks, *, less_queued: Decimal = ZERO) -> str:
+    """Return a lane's sums, and which attempts are open or released, as they are kept."""
+    queued = subtract(lane.queued, less_queued) if less_queued else lane.queued
+    sums = (lane.entered, queued, lane.open, lane.settled, lane.parked, lane.pruned)
+    return encode([*(f"{amount:f}" for amount in sums), lane.open_id, lane.released])
+
+
+def lane_of(document: str, lane: LaneBooks) -> None:
+    """Put into the lane what its document says."""
+    *sums, lane.open_id, lane.released = decode(document)
+    lane.entered, lane.queued, lane.open, lane.settled, lane.parked, lane.pruned = map(Decimal, sums)
+
+
+def live_of(document: str) -> list[str]:
+    """Return the attempts a lane's document names: the open one, then those released."""
+    if not document:
+        return []
+    *_, open_id, released = decode(document)
+    return released if open_id is None else [open_id, *released]
+
+
 def lowest_terms(amount: Decimal) -> str:
     """Return the amount as text that is equal for equal amounts."""
     text = f"{amount:f}"
@@ -143,14 +186,14 @@ def lowest_terms(amount: Decimal) -> str:
 
 def entry_row(kind: EntryKind, entry_id: str, amount: Decimal, at: float) -> str:
     """Return an entry as it is kept."""
-    return json.dumps([kind.value, entry_id, f"{amount:f}", at])
+    return encode([kind.value, entry_id, f"{amount:f}", at])
 
 
 def entry_of(
     seq: int, account_id: str, direction: Direction, row: str, *, attempt_id: str | None = None, used_at: float = 0.0
 ) -> Entry:
     """Return the entry a row keeps; who took it, and when its key was last used, are kept elsewhere."""
-    kind, entry_id, amount, at = json.loads(row)
+    kind, entry_id, amount, at = decode(row)
     return Entry(
         seq=seq,
         account_id=account_id,
@@ -191,13 +234,13 @@ def attempt_row(stored: StoredAttempt) -> str:
         attempt.closed_at,
         attempt.pruned,
     ]
-    return f"{stored.first} {stored.last} {json.dumps(facts)}"
+    return f"{stored.first} {stored.last} {encode(facts)}"
 
 
 def attempt_of(account_id: str, attempt_id: str, row: str) -> StoredAttempt:
     """Return the attempt a row keeps."""
     first, last, text = row.split(" ", 2)
-    direction, amount, state, dust, noted, settled, *told, claimed_at, closed_at, pruned = json.loads(text)
+    direction, amount, state, dust, noted, settled, *told, claimed_at, closed_at, pruned = decode(text)
     reason, resolved_by = told
     attempt = Attempt(
         account_id=account_id,
@@ -219,7 +262,7 @@ def attempt_of(account_id: str, attempt_id: str, row: str) -> StoredAttempt:
 
 def suspense_row(item: SuspenseItem) -> str:
     """Return money without an owner as it is kept."""
-    return json.dumps(
+    return encode(
         [
             f"{item.amount:f}",
             freeze(item.details, f"the details of unattributed settlement {item.settlement_id!r}"),
@@ -234,7 +277,7 @@ def suspense_row(item: SuspenseItem) -> str:
 
 def suspense_of(settlement_id: str, row: str) -> SuspenseItem:
     """Return the money without an owner that a row keeps."""
-    amount, details, reported_at, account_id, reason, assigned_by, assigned_at = json.loads(row)
+    amount, details, reported_at, account_id, reason, assigned_by, assigned_at = decode(row)
     return SuspenseItem(
         settlement_id=settlement_id,
         amount=Decimal(amount),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from uuid import uuid4
 
 from settlement_core.stores.redis.account import AccountView, Forgettable, look
 from settlement_core.stores.redis.layout import AccountKeys, Keyspace, PartitionKeys, StoredAttempt, entry_of
@@ -44,7 +45,7 @@ def _forget(places: Keyspace, partition: PartitionKeys, owner: str, attempt_id: 
         yield [Call("ZADD", [partition.prunable], ["XX", repr(used_at), f"{attempt_id}\n{owner}"], writes=True)]
         return 0
     forgotten, deleted = view.forget(attempt, before)
-    change = view.change(asker="", channel=places.channel, forgotten=deleted)
+    change = view.change(becomes=uuid4().hex, channel=places.channel, forgotten=deleted)
     assert change is not None, "a closed attempt's entries, none used since, may be forgotten"
     (changed,) = yield [change]
     # an account that somebody else changed meanwhile is come back to

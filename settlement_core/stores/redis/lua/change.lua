@@ -5,6 +5,7 @@
 -- ARGV  a JSON object in which every value is text:
 --       account      id
 --       version      of the account when it was looked at, '' if there was none
+--       becomes      its version from now on, unlike any other
 --       lease        token that must be current, or ''
 --       asker        the asking worker's token, or ''
 --       channel      of hints
@@ -41,10 +42,7 @@ for _, old in ipairs(change.forgotten) do
 end
 
 -- what follows may not fail half-way: the first write needs memory, and is refused with all others if there is none
-redis.call('HINCRBY', ACCOUNT, 'version', 1)
-if #change.fields > 0 then
-  redis.call('HSET', ACCOUNT, unpack(change.fields))
-end
+redis.call('HSET', ACCOUNT, 'version', change.becomes, unpack(change.fields))
 if change.opened == 'yes' then
   redis.call('ZADD', ACCOUNTS, 0, change.account)
 end
@@ -101,11 +99,9 @@ for _, note in ipairs(change.notes) do
 end
 
 -- entries may have been queued since the change was decided, so that is asked here
-local due = change.busy == 'yes'
-for direction in pairs(LANES) do
-  local numbers = redis.call('HMGET', ACCOUNT, 'seq.' .. direction, 'taken.' .. direction)
-  due = due or tonumber(numbers[1] or 0) > tonumber(numbers[2] or 0)
-end
+local numbers = redis.call('HMGET', ACCOUNT, 'seq.o', 'taken.o', 'seq.i', 'taken.i')
+local due = change.busy == 'yes' or tonumber(numbers[1] or 0) > tonumber(numbers[2] or 0)
+  or tonumber(numbers[3] or 0) > tonumber(numbers[4] or 0)
 if not due then
   redis.call('ZREM', DUE, change.account)
 else

@@ -3,9 +3,10 @@
 -- KEYS  account, entries of o, entries of i, attempts, notes, lease
 -- ARGV  for o and i each: how many of the oldest queued entries to read,
 --       number of attempts named, their ids, then keys of notes
--- Answers state, version, document, lease token; for o and i each: last entry number, last one taken, last one
---       counted, queued entries from the oldest on, entries not yet counted; then a list of id and row of the
---       attempts named, open or released, then the values of the notes
+-- Answers state, version, steps, lease token; for o and i each: sums and attempts (the lane's document), last entry
+--       number, last one taken, last one counted, queued entries from the oldest on, entries that are neither
+--       counted nor among those; then a list of id and row of the attempts named, open or released, then the values
+--       of the notes
 
 local account, attempts, notes, lease = KEYS[1], KEYS[4], KEYS[5], KEYS[6]
 
@@ -26,27 +27,32 @@ local function read_range(key, first, last)
   return rows
 end
 
-local facts = redis.call('HMGET', account, 'state', 'version', 'document', 'live')
+local facts = redis.call('HMGET', account, 'state', 'version', 'steps', 'live',
+  'lane.o', 'seq.o', 'taken.o', 'counted.o', 'lane.i', 'seq.i', 'taken.i', 'counted.i')
 local answer = {facts[1], facts[2], facts[3], redis.call('HGET', lease, 'token')}
 
-for i, direction in ipairs({'o', 'i'}) do
-  local numbers = redis.call('HMGET', account, 'seq.' .. direction, 'taken.' .. direction, 'counted.' .. direction)
-  local last, taken, counted = tonumber(numbers[1] or 0), tonumber(numbers[2] or 0), tonumber(numbers[3] or 0)
+for i = 1, 2 do
+  local start = 4 * i
+  local last, taken, counted =
+    tonumber(facts[start + 2] or 0), tonumber(facts[start + 3] or 0), tonumber(facts[start + 4] or 0)
   local entries = KEYS[1 + i]
   local head = math.min(last, taken + tonumber(ARGV[i]))
+  answer[#answer + 1] = facts[start + 1]
   answer[#answer + 1] = last
   answer[#answer + 1] = taken
   answer[#answer + 1] = counted
   answer[#answer + 1] = read_range(entries, taken + 1, head)
-  answer[#answer + 1] = read_range(entries, counted + 1, last)
+  answer[#answer + 1] = read_range(entries, math.max(counted, head) + 1, last)
 end
 
 local wanted = {}
 for i = 4, 3 + tonumber(ARGV[3]) do
   wanted[ARGV[i]] = true
 end
-for _, id in ipairs(cjson.decode(facts[4] or '[]')) do
-  wanted[id] = true
+if facts[4] and facts[4] ~= '[]' then
+  for _, id in ipairs(cjson.decode(facts[4])) do
+    wanted[id] = true
+  end
 end
 local known = {}
 for id in pairs(wanted) do

@@ -23,19 +23,21 @@ local function read_entry(lane, seq, attempt_id)
   lane.found = lane.found + 1
 end
 
-local facts = redis.call('HMGET', ACCOUNT, 'state', 'version', 'document')
+local facts = redis.call('HMGET', ACCOUNT, 'state', 'version', 'steps')
 local answer = {facts[1], facts[2], facts[3], redis.call('HGET', KEYS[11], 'token')}
 
 for _, lane in ipairs(LANES) do
-  local numbers = redis.call('HMGET', ACCOUNT, 'seq.' .. lane.letter, 'taken.' .. lane.letter, 'counted.' .. lane.letter)
-  local last, taken, counted = tonumber(numbers[1] or 0), tonumber(numbers[2] or 0), tonumber(numbers[3] or 0)
+  local numbers = redis.call('HMGET', ACCOUNT,
+    'lane.' .. lane.letter, 'seq.' .. lane.letter, 'taken.' .. lane.letter, 'counted.' .. lane.letter)
+  local last, taken, counted = tonumber(numbers[2] or 0), tonumber(numbers[3] or 0), tonumber(numbers[4] or 0)
   local uncounted = {}
   for seq = counted + 1, last do
     uncounted[#uncounted + 1] = redis.call('HGET', lane.entries, seq)
   end
-  for _, value in ipairs({last, taken, counted}) do
-    answer[#answer + 1] = value
-  end
+  answer[#answer + 1] = numbers[1]
+  answer[#answer + 1] = last
+  answer[#answer + 1] = taken
+  answer[#answer + 1] = counted
   answer[#answer + 1] = {}
   answer[#answer + 1] = uncounted
 
