@@ -30,6 +30,9 @@ class CoreConfig:
         drain_s: how long the journal may take to make the rest durable at the end.
         key_retention_s: how long an idempotency key is kept after its most recent use; RFC 38 asks for a day.
         create_unknown_accounts: open an account on its first settlement or message.
+        lease_s: how long this worker may be silent until others that share its store take over its accounts.
+        poll_s: how long it may take to hear that another worker left something to do here; it also keeps the
+            leases, so it is at most a third of `lease_s`.
     """
 
     settle_backoff: Backoff = SETTLE_BACKOFF
@@ -43,6 +46,8 @@ class CoreConfig:
     drain_s: float = 10.0
     key_retention_s: float = 7 * DAY_S
     create_unknown_accounts: bool = False
+    lease_s: float = 10.0
+    poll_s: float = 1.0
 
     def __post_init__(self) -> None:
         if self.key_retention_s < DAY_S:
@@ -53,3 +58,7 @@ class CoreConfig:
             raise ValueError("credit_cap is above zero")
         if self.max_entries < 1:
             raise ValueError(f"max_entries is at least 1, not {self.max_entries}")
+        if not 0 < self.poll_s <= self.lease_s / 3:
+            raise ValueError(
+                f"poll_s is above 0 and at most a third of lease_s, not {self.poll_s:g} of {self.lease_s:g}"
+            )

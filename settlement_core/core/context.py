@@ -9,6 +9,7 @@ from settlement_core.abc import Connector, Observer
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.engines import ConnectedEngine
 from settlement_core.core.journal import Journal
+from settlement_core.core.sharing import Sharing
 from settlement_core.values.events import Event
 
 __all__ = ["Context"]
@@ -26,6 +27,7 @@ class Context:
 
     config: CoreConfig
     journal: Journal
+    sharing: Sharing
     engine: ConnectedEngine
     connector: Connector
     observer: Observer

@@ -28,6 +28,7 @@ from settlement_core.core.journal import Handle, JournalStatistics, open_journal
 from settlement_core.core.lane import LaneStatus
 from settlement_core.core.observing import Bulletin
 from settlement_core.core.services import Services
+from settlement_core.core.sharing import open_sharing
 from settlement_core.core.supervisor import Supervisor
 from settlement_core.values.amounts import check_amount
 from settlement_core.values.commands import (
@@ -63,7 +64,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreStatistics:
-    """A snapshot of a running core."""
+    """A snapshot of a running core: `partitions_held` of `partitions` are its part of the store it may share."""
 
     engine: str
     verifiable: bool
@@ -72,6 +73,9 @@ class CoreStatistics:
     active_lanes: int
     halted: dict[str, str]
     journal: JournalStatistics
+    worker: str
+    partitions: int
+    partitions_held: int
 
 
 class Core:
@@ -193,6 +197,9 @@ class Core:
             active_lanes=self._supervisor.active(),
             halted={f"{account_id} {direction}": reason for (account_id, direction), reason in halted.items()},
             journal=self._context.journal.statistics(),
+            worker=self._context.sharing.worker,
+            partitions=self._context.sharing.partitions,
+            partitions_held=len(self._context.sharing.held),
         )
 
     def lanes(self) -> list[LaneStatus]:
@@ -258,6 +265,7 @@ async def open_core(
     observer: Observer | None = None,
     now: Callable[[], float] = time.time,
     chance: Callable[[], float] = random.random,
+    worker: str | None = None,
 ) -> AsyncIterator[Core]:
     """Run a core for the block, on trio or asyncio; the caller keeps and closes the store and the connector.
 
@@ -267,17 +275,21 @@ async def open_core(
 
     Args:
         connect_engine: makes the engine from its `AccountServices`.
-        store: where everything durable lives, for this core alone.
+        store: where everything durable lives, for this core alone unless it is a `SharedStore`.
         connector: the accounting system to credit and to send messages through.
         config: settings; the defaults suit most.
         observer: is told of events.
         now: the wall clock for durable times, seconds since 1970.
         chance: random numbers in [0, 1) for jitter.
+        worker: names this run among those that share the store, and no other run ever; a random id by default.
     """
     config = config or CoreConfig()
     bulletin = Bulletin(observer)
     supervisor = Supervisor()
-    async with open_journal(store, observer=bulletin, drain_s=config.drain_s) as journal:
+    async with (
+        open_journal(store, observer=bulletin, drain_s=config.drain_s) as journal,
+        open_sharing(worker or uuid.uuid4().hex, journal=journal, config=config, now=now) as sharing,
+    ):
         services = Services(
             journal=journal,
             connector=connector,
@@ -290,13 +302,14 @@ async def open_core(
             context = Context(
                 config=config,
                 journal=journal,
+                sharing=sharing,
                 engine=engine,
                 connector=connector,
                 observer=bulletin,
                 now=now,
                 chance=chance,
             )
-            supervisor.start(tasks, context)
+            supervisor.start(tasks, context, store)
             context.observe(CoreStarted(engine=engine.name, verifiable=engine.verifiable is not None))
             core = Core(context, supervisor)
             try:

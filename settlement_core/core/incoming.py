@@ -50,7 +50,8 @@ class IncomingLane(Lane):
         """Offer the credit to the connector until it takes it, or refuses it for good."""
         del fresh  # a credit from before a restart is offered again like any other
         started = anyio.current_time()
-        while not self.context.stopping:
+        while not self.stopping:
+            await self.confirm()
             self.doing = "crediting"
             outcome: object = await self.context.connector.credit(self.account_id, attempt.amount, attempt.attempt_id)
             match outcome:

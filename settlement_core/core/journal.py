@@ -38,15 +38,22 @@ class Handle(Generic[T]):
     """The answer to come for one submitted command. Cancelling `wait` takes nothing back.
 
     `number` counts submissions: of two commands the one with the lower number is applied first. `then` is called with
-    the result once it is durable, whoever waits for it or no longer does.
+    the result once it is durable, `refused` with the error if it is not, whoever waits for it or no longer does.
     """
 
-    __slots__ = ("_event", "_then", "command", "done", "number", "result")
+    __slots__ = ("_event", "_refused", "_then", "command", "done", "number", "result")
 
-    def __init__(self, command: Command[T], number: int, then: Callable[[T, int], None] | None) -> None:
+    def __init__(
+        self,
+        command: Command[T],
+        number: int,
+        then: Callable[[T, int], None] | None = None,
+        refused: Callable[[Exception], None] | None = None,
+    ) -> None:
         self.command = command
         self.number = number
         self._then = then
+        self._refused = refused
         self.done = False
         self.result: Result = None
         self._event: anyio.Event | None = None
@@ -57,7 +64,10 @@ class Handle(Generic[T]):
         self.done = True
         if self._event is not None:
             self._event.set()
-        if self._then is not None and not isinstance(result, Exception):
+        if isinstance(result, Exception):
+            if self._refused is not None:
+                self._refused(result)
+        elif self._then is not None:
             self._then(result, self.number)
 
     async def wait(self) -> T:
@@ -109,16 +119,21 @@ class Journal:
         self._batches = 0
         self._commands = 0
 
-    def submit(self, command: Command[T], then: Callable[[T, int], None] | None = None) -> Handle[T]:
+    def submit(
+        self,
+        command: Command[T],
+        then: Callable[[T, int], None] | None = None,
+        refused: Callable[[Exception], None] | None = None,
+    ) -> Handle[T]:
         """Take a command to be made durable with the next batch, and return its handle at once.
 
-        What must follow from it belongs into `then`, not behind a `wait` that may be cancelled.
+        What must follow from it belongs into `then` or `refused`, not behind a `wait` that may be cancelled.
 
         Never refused for lack of room, so that the record of what happened always goes in; an active account
         has only a few of these under way.
         """
         self._submitted += 1
-        handle = Handle(command, self._submitted, then)
+        handle = Handle(command, self._submitted, then, refused)
         if self._ended:
             handle.settle(JournalEnded(type(command).__name__))
         else:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import anyio
 
+from settlement_core.core.recording import Ending
 from settlement_core.values.commands import Claim, Claimed, Close, Hold, NothingToClaim, StepDue
 from settlement_core.values.events import AttemptClaimed, AttemptWaiting
 from settlement_core.values.records import Attempt, Direction, Step
@@ -39,7 +40,7 @@ class LaneStatus:
 
 
 class Lane(ABC):
-    """A direction at work. `ring` and `nudge` wake it; the supervisor owns its task."""
+    """A direction at work, under one lease. `ring` and `nudge` wake it; the supervisor owns its task, and cuts it."""
 
     __slots__ = (
         "_claimed",
@@ -53,14 +54,20 @@ class Lane(ABC):
         "context",
         "doing",
         "error",
+        "lease",
         "next_try",
+        "partition",
+        "scope",
     )
 
     direction: ClassVar[Direction]
 
-    def __init__(self, account_id: str, context: Context) -> None:
+    def __init__(self, account_id: str, context: Context, *, lease: str) -> None:
         self.account_id = account_id
         self.context = context
+        self.lease = lease
+        self.partition = context.sharing.partition(account_id)
+        self.scope = anyio.CancelScope()
         self.doing = "starting"
         self.attempt_id = ""
         self.error = ""
@@ -106,9 +113,14 @@ class Lane(ABC):
             next_try_in_s=left,
         )
 
+    @property
+    def stopping(self) -> bool:
+        """Tell whether nothing new is to be begun: the core stops, or gives the account to another worker."""
+        return self.context.stopping or self.context.sharing.is_yielding(self.partition)
+
     async def run(self) -> None:
-        """Work until there is nothing left to do, or the core stops."""
-        while not self.context.stopping:
+        """Work until there is nothing left to do, or nothing new is to be begun. Raises `LeaseLost`."""
+        while not self.stopping:
             self.doing = "claiming"
             answer = await self._claim()
             if isinstance(answer, Claimed):
@@ -138,19 +150,9 @@ class Lane(ABC):
     # what the directions share
 
     async def _claim(self) -> Claimed | NothingToClaim | StepDue:
-        scale, cap = self.scale_and_cap()
         attempt_id = str(uuid.uuid4())  # secure randomness: it becomes an idempotency key (RFC 38)
-        claim = Claim(
-            account_id=self.account_id,
-            direction=self.direction,
-            attempt_id=attempt_id,
-            at=self.context.now(),
-            max_entries=self.context.config.max_entries,
-            scale=scale,
-            cap=cap,
-        )
         self._rung = False
-        handle = self.context.journal.submit(claim)
+        handle = self.context.journal.submit(self._claiming(attempt_id))
         self._claimed = handle.number  # what was recorded before this, the claim sees: its ring comes too late
         try:
             return await handle.wait()
@@ -172,28 +174,59 @@ class Lane(ABC):
             )
         )
         try:
-            if self.context.stopping and answer.fresh:
+            await self.confirm()
+            if self.stopping and answer.fresh:
                 await self.close(attempt, Decimal(0))
             else:
                 await self.perform(attempt, fresh=answer.fresh)
         finally:
             self.attempt_id = ""
 
+    async def confirm(self) -> None:
+        """Call before anything is handed to the ledger or the connector: the account must still be ours.
+
+        Returns at once if it certainly is, else once the store has said so. Raises `LeaseLost`.
+        """
+        self.doing = "making sure of the lease"
+        await self.context.sharing.confirm(self.account_id, self.lease)
+
     async def close(self, attempt: Attempt, settled: Decimal) -> None:
         """Record how much of the attempt moved, and wait until that is durable."""
-        handle = self.context.journal.submit(self._closing(attempt.attempt_id, settled))
-        self.doing = "recording"
-        await handle.wait()
+        await self._end(attempt, self._closing(attempt.attempt_id, settled))
 
     async def park(self, attempt: Attempt, reason: str) -> None:
         """Record that a person has to decide about the attempt, and wait until that is durable."""
-        command = Hold(account_id=self.account_id, attempt_id=attempt.attempt_id, reason=reason)
-        handle = self.context.journal.submit(command)
+        await self._end(
+            attempt,
+            Hold(account_id=self.account_id, attempt_id=attempt.attempt_id, reason=reason, lease=self.lease),
+        )
+
+    async def _end(self, attempt: Attempt, command: Close | Hold) -> None:
+        ending = Ending(self.context, attempt, command, again=self._claiming(attempt.attempt_id))
         self.doing = "recording"
-        await handle.wait()
+        await ending.wait()
+
+    def _claiming(self, attempt_id: str) -> Claim:
+        scale, cap = self.scale_and_cap()
+        return Claim(
+            account_id=self.account_id,
+            direction=self.direction,
+            attempt_id=attempt_id,
+            at=self.context.now(),
+            max_entries=self.context.config.max_entries,
+            scale=scale,
+            cap=cap,
+            lease=self.lease,
+        )
 
     def _closing(self, attempt_id: str, settled: Decimal) -> Close:
-        return Close(account_id=self.account_id, attempt_id=attempt_id, settled=settled, at=self.context.now())
+        return Close(
+            account_id=self.account_id,
+            attempt_id=attempt_id,
+            settled=settled,
+            at=self.context.now(),
+            lease=self.lease,
+        )
 
     def succeeded(self) -> None:
         """Forget earlier failures."""
@@ -221,13 +254,13 @@ class Lane(ABC):
         await self.wait(delay_s, doing="backing off", deaf=deaf)
 
     async def wait(self, delay_s: float, *, doing: str, deaf: bool = True) -> None:
-        """Wait until `delay_s` has passed, a nudge comes or the core stops; unless `deaf`, a ring also ends it.
+        """Wait until `delay_s` has passed, a nudge comes or we are stopping; unless `deaf`, a ring also ends it.
 
         While an attempt is open we are deaf: new money is no reason to hurry an old payment.
         """
         self.doing = doing
         called = self._nudged or (self._rung and not deaf)
-        if not called and not self.context.stopping:
+        if not called and not self.stopping:
             self._deaf = deaf
             self._wake = anyio.Event()
             self.next_try = anyio.current_time() + delay_s

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -17,7 +18,7 @@ from settlement_core.core.lane import Lane
 from settlement_core.values.amounts import ZERO, check_amount
 from settlement_core.values.backoff import HOUR_S, Backoff
 from settlement_core.values.commands import FinishStep, Note
-from settlement_core.values.errors import EngineError, InvalidAmount, SettlementFailed
+from settlement_core.values.errors import EngineError, InvalidAmount, SettlementFailed, UnknownAttempt
 from settlement_core.values.events import (
     AccountReady,
     EngineMisbehaved,
@@ -30,6 +31,9 @@ from settlement_core.values.events import (
 from settlement_core.values.json_text import decode_json, encode_json
 from settlement_core.values.records import Attempt, Direction, Payment, Step
 
+if TYPE_CHECKING:
+    from settlement_core.core.context import Context
+
 __all__ = ["OutgoingLane"]
 
 # An engine that says "ask again at once" must not spin.
@@ -39,8 +43,13 @@ _SHORTEST_PENDING_S = 0.01
 class OutgoingLane(Lane):
     """Settles what we owe the peer, and sets the account up first."""
 
-    __slots__ = ("_began",)
+    __slots__ = ("_began", "_untried")
     direction = Direction.OUTGOING
+
+    def __init__(self, account_id: str, context: Context, *, lease: str) -> None:
+        super().__init__(account_id, context, lease=lease)
+        self._untried = ""
+        """The attempt that we claimed first, and of which nothing was submitted yet."""
 
     @property
     def backoff(self) -> Backoff:
@@ -55,6 +64,8 @@ class OutgoingLane(Lane):
         """Pay the attempt by whichever contract the engine fulfils."""
         self._began = anyio.current_time()
         engine = self.context.engine
+        if fresh:
+            self._untried = attempt.attempt_id
         if engine.verifiable is not None:
             await self._pay_verifiably(engine.verifiable, attempt)
         elif fresh:
@@ -66,6 +77,7 @@ class OutgoingLane(Lane):
     # the minimal contract
 
     async def _settle(self, engine: SettlementEngine, attempt: Attempt) -> None:
+        await self.confirm()
         self.doing = "settling"
         answer = await perform(lambda: engine.settle(self.account_id, attempt.amount), misbehaved=self._misbehaved)
         if isinstance(answer, Failed):
@@ -91,15 +103,26 @@ class OutgoingLane(Lane):
         payment = attempt.payment
         if payment is None:
             payment = await self._prepare(engine, attempt)
-            if payment is None or self.context.stopping:
+            if payment is None or self.stopping:
                 return
-            note = Note(account_id=self.account_id, attempt_id=attempt.attempt_id, payment=payment)
-            await self.context.journal.ask(note)  # durable before anything can move
-            self.context.observe(
-                PaymentNoted(account_id=self.account_id, attempt_id=attempt.attempt_id, amount=payment.amount)
-            )
-            await self._submit(engine, payment)
+            if not await self._note(attempt, payment):
+                return
+            # else an earlier worker may have submitted it, and the store have forgotten that: ask the ledger first
+            if self._untried == attempt.attempt_id:
+                await self._submit(engine, payment)
         await self._await_verdict(engine, attempt, payment)
+
+    async def _note(self, attempt: Attempt, payment: Payment) -> bool:
+        """Make the payment durable before anything can move; False if the attempt is to be claimed again."""
+        note = Note(account_id=self.account_id, attempt_id=attempt.attempt_id, payment=payment, lease=self.lease)
+        try:
+            await self.context.journal.ask(note)
+        except UnknownAttempt:
+            return False  # the store forgot it, so its money is in the queue again
+        self.context.observe(
+            PaymentNoted(account_id=self.account_id, attempt_id=attempt.attempt_id, amount=payment.amount)
+        )
+        return True
 
     async def _prepare(self, engine: VerifiableEngine, attempt: Attempt) -> Payment | None:
         """Return the payment to note, or None once the attempt has been dealt with otherwise for now."""
@@ -130,13 +153,15 @@ class OutgoingLane(Lane):
 
     async def _submit(self, engine: VerifiableEngine, payment: Payment) -> None:
         """Hand the payment over. What that raises tells nothing for certain: the verdict does."""
+        await self.confirm()
+        self._untried = ""
         self.doing = "submitting"
         answer = await perform(lambda: engine.submit(payment), misbehaved=self._misbehaved)
         if isinstance(answer, Failed):
             self.error = f"submit raised {answer.reason}"
 
     async def _await_verdict(self, engine: VerifiableEngine, attempt: Attempt, payment: Payment) -> None:
-        while not self.context.stopping:
+        while not self.stopping:
             self.doing = "verifying"
             verdict = await perform(lambda: engine.verify(payment), misbehaved=self._misbehaved)
             match verdict:
@@ -220,7 +245,7 @@ class OutgoingLane(Lane):
             if isinstance(answer, Failed):
                 await self._rest_before(step, answer.reason)
                 return
-        await self.context.journal.ask(FinishStep(account_id=self.account_id, step=step))
+        await self.context.journal.ask(FinishStep(account_id=self.account_id, step=step, lease=self.lease))
         self.succeeded()
         self.context.observe(AccountReady(account_id=self.account_id, step=step))
 

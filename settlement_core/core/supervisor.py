@@ -1,21 +1,26 @@
-"""Owns the lanes' tasks: starts them on demand, lets them end when idle, and keeps one's failure its own."""
+"""Owns the lanes' tasks: starts them on demand, lets them end when idle, and keeps one's failure its own.
+
+Lanes work only on accounts that this worker holds a lease on, each under the lease it was started with.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import anyio
 from anyio.abc import TaskGroup
 
+from settlement_core.abc import Store
 from settlement_core.core.context import Context
 from settlement_core.core.effects import describe
 from settlement_core.core.incoming import IncomingLane
 from settlement_core.core.lane import Lane, LaneStatus
 from settlement_core.core.outgoing import OutgoingLane
-from settlement_core.values.commands import Due, Entered, Prune
-from settlement_core.values.errors import InvariantError, JournalEnded, UnknownAccount
-from settlement_core.values.events import AccountHalted, CoreStopped, RecoveryFinished
+from settlement_core.core.sharing import Change
+from settlement_core.values.commands import Due, Entered, Nudge, Prune, Ring
+from settlement_core.values.errors import InvariantError, JournalEnded, LeaseLost, UnknownAccount
+from settlement_core.values.events import AccountHalted, CoreStopped, LeaseGone, PartitionsChanged, RecoveryFinished
 from settlement_core.values.records import Direction
 
 __all__ = ["Supervisor"]
@@ -25,7 +30,7 @@ logger = logging.getLogger("settlement_core")
 _LANES: dict[Direction, type[Lane]] = {Direction.OUTGOING: OutgoingLane, Direction.INCOMING: IncomingLane}
 
 RECOVERING_AT_ONCE = 500
-"""Accounts looked at together after a start: enough to fill the journal's batches, few enough that requests get in."""
+"""Accounts looked at together by a recovery: enough to fill the journal's batches, few enough that requests get in."""
 
 PRUNE_EVERY_S = 3600.0
 """Keys are kept at least a day, so an hour more does not matter."""
@@ -42,13 +47,16 @@ class Supervisor:
         self._recovering: set[object] = set()
         self._admission = anyio.Semaphore(RECOVERING_AT_ONCE)
         self._ended = anyio.Event()
+        self._began = False
         self.recovered = False
 
-    def start(self, tasks: TaskGroup, context: Context) -> None:
-        """Take up work in this task group, first of all what an earlier run left."""
+    def start(self, tasks: TaskGroup, context: Context, store: Store) -> None:
+        """Take up work in this task group, first of all what an earlier run, or another worker, left."""
         self._context, self._tasks = context, tasks
         context.at_rest = self._admit_next
-        tasks.start_soon(self._recover, context, name="recovery")
+        # asked right here: what is rung for by later commands is ours, or not, by the time it is rung for
+        first = context.sharing.ask(self._change)
+        tasks.start_soon(context.sharing.run, first, self._change, store, name="sharing")
         tasks.start_soon(self._prune, context, name="pruning")
 
     async def stop(self, deadline_s: float) -> None:
@@ -76,14 +84,15 @@ class Supervisor:
 
         A replay rings too: the first time may have been a batch whose answer was lost.
         """
-        lane = self._lanes.get((account_id, direction))
-        if lane is not None:
-            lane.ring(number, wake=not entered.replay)
-        else:
-            self._start_lane(account_id, direction)
+        self._wake(account_id, direction, number, hurry=not entered.replay)
 
     def nudge(self, account_id: str, directions: Iterable[Direction] = Direction) -> None:
-        """Have the account try again now, whatever it waits for."""
+        """Have the account try again now, whatever it waits for, and whichever worker looks after it."""
+        if self._tasks is None or self._context is None:
+            return
+        if self._context.sharing.token(account_id) is None:
+            self._context.journal.submit(Nudge(account_id=account_id))
+            return
         for direction in directions:
             lane = self._lanes.get((account_id, direction))
             if lane is not None:
@@ -103,11 +112,24 @@ class Supervisor:
         """Return the lanes that stopped because an invariant broke, and why."""
         return dict(self._halted)
 
+    def _wake(self, account_id: str, direction: Direction, number: int, *, hurry: bool) -> None:
+        lane = self._lanes.get((account_id, direction))
+        if lane is not None:
+            lane.ring(number, wake=hurry)
+        else:
+            self._start_lane(account_id, direction)
+
     def _start_lane(self, account_id: str, direction: Direction) -> Lane | None:
+        """Start it unless the account is not ours, or will not be: whoever gets it looks at all that is due."""
         key = (account_id, direction)
         if self._tasks is None or self._context is None or self._context.stopping or key in self._halted:
             return None
-        lane = self._lanes[key] = _LANES[direction](account_id, self._context)
+        sharing = self._context.sharing
+        lease = sharing.token(account_id)
+        if lease is None or sharing.is_yielding(sharing.partition(account_id)):
+            return None
+        lane = self._lanes[key] = _LANES[direction](account_id, self._context, lease=lease)
+        sharing.enter(lane.partition)
         self._tasks.start_soon(self._run_lane, lane, name=f"{account_id} {direction}")
         return lane
 
@@ -115,13 +137,15 @@ class Supervisor:
         key = (lane.account_id, lane.direction)
         assert self._context is not None
         try:
-            await lane.run()
+            with lane.scope:
+                await self._run_while_held(lane)
         except JournalEnded:
             pass  # the journal says itself why; what was under way stays open in the store
         except UnknownAccount:
             pass  # rung for an account that was never opened: there is nothing to do, and nothing is wrong
         except Exception as error:
-            self._halted[key] = describe(error)
+            if not lane.scope.cancel_called:
+                self._halted[key] = describe(error)
             if not isinstance(error, InvariantError):
                 logger.exception("lane %r ended in a way we did not foresee", lane)
             self._context.observe(
@@ -130,17 +154,87 @@ class Supervisor:
         finally:
             # no await since the lane last looked for work, so no ring is lost
             del self._lanes[key]
+            self._context.sharing.leave(lane.partition)
             self._admit_next(lane)
+            if lane.scope.cancel_called:
+                # the account may be ours again meanwhile, under another lease, and was rung for in vain
+                self._start_lane(*key)
             if self._context.stopping and not self._lanes:
                 self._ended.set()
 
+    async def _run_while_held(self, lane: Lane) -> None:
+        assert self._context is not None
+        try:
+            await lane.run()
+        except LeaseLost:
+            # not only this lane's: the others of the partition need not find out one by one
+            if self._context.sharing.drop(lane.partition, lane.lease):
+                self._observe_partitions(self._context, gained=0, lost=1)
+                self._lose({lane.partition})
+
+    # what sharing the store brings
+
+    def _change(self, change: Change) -> None:
+        """Do what follows from a round of sharing."""
+        if self._tasks is None or self._context is None:
+            return
+        context, sharing = self._context, self._context.sharing
+        if sharing.shared and (change.gained or change.lost):
+            self._observe_partitions(context, gained=len(change.gained), lost=len(change.lost))
+        self._lose(change.lost)
+        for lane in self._lanes.values():
+            if lane.partition in change.yielding:
+                lane.nudge()
+        partitions = sorted(change.gained | change.kept)
+        if partitions or not self._began:
+            self._began = True
+            leases = {p: sharing.held[p] for p in partitions}
+            self._tasks.start_soon(self._recover, context, leases, name="recovery")
+        for ring in change.rings:
+            self._answer(ring, change.number)
+
+    def _answer(self, ring: Ring, number: int) -> None:
+        if ring.nudge:
+            self.nudge(ring.account_id)
+        else:
+            for direction in Direction:
+                self._wake(ring.account_id, direction, number, hurry=True)
+
+    def _lose(self, partitions: Collection[int]) -> None:
+        """Cut what is under way in these partitions: from now on another worker finds out what became of it."""
+        assert self._context is not None
+        if not partitions:
+            return
+        lost = [lane for lane in self._lanes.values() if lane.partition in partitions and not lane.scope.cancel_called]
+        for lane in lost:
+            lane.scope.cancel()
+        for account_id in sorted({lane.account_id for lane in lost}):
+            self._context.observe(LeaseGone(account_id=account_id))
+        sharing = self._context.sharing
+        self._halted = {
+            key: reason for key, reason in self._halted.items() if sharing.partition(key[0]) not in partitions
+        }
+
+    def _observe_partitions(self, context: Context, *, gained: int, lost: int) -> None:
+        sharing = context.sharing
+        context.observe(
+            PartitionsChanged(held=len(sharing.held), partitions=sharing.partitions, gained=gained, lost=lost)
+        )
+
     # background work
 
-    async def _recover(self, context: Context) -> None:
+    async def _recover(self, context: Context, leases: Mapping[int, str]) -> None:
         """Start a task for every account with unfinished work, a bounded number at a time, while we already serve."""
+        found = 0
+        for partition, lease in leases.items():
+            found += await self._recover_partition(context, partition, lease)
+        self.recovered = True
+        context.observe(RecoveryFinished(accounts=found))
+
+    async def _recover_partition(self, context: Context, partition: int, lease: str) -> int:
         found, after = 0, ""
-        while not context.stopping:
-            page = await context.journal.ask(Due(after=after))
+        while not context.stopping and context.sharing.held.get(partition) == lease:
+            page = await context.journal.ask(Due(after=after, partition=partition))
             for account_id in page:
                 for direction in Direction:
                     await self._admission.acquire()
@@ -155,8 +249,7 @@ class Supervisor:
             if not page:
                 break
             after = page[-1]
-        self.recovered = True
-        context.observe(RecoveryFinished(accounts=found))
+        return found
 
     def _admit_next(self, lane: object) -> None:
         """Let recovery start another lane in place of one that has ended, or waits."""

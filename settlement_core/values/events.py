@@ -13,6 +13,7 @@ __all__ = [
     "AccountHalted",
     "AccountReady",
     "AttemptClaimed",
+    "AttemptForgotten",
     "AttemptWaiting",
     "CoreStarted",
     "CoreStopped",
@@ -20,8 +21,12 @@ __all__ = [
     "CreditHeld",
     "EngineMisbehaved",
     "Event",
+    "LeaseGone",
     "MessageFailed",
     "MoneyUnattributed",
+    "MovedMoreThanKnown",
+    "MovedUnrecorded",
+    "PartitionsChanged",
     "PaymentNoted",
     "PaymentRejected",
     "RecoveryFinished",
@@ -248,6 +253,72 @@ class MoneyUnattributed(Event):
     text: ClassVar[str] = "unattributed settlement {settlement_id} of {amount}"
     settlement_id: str
     amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionsChanged(Event):
+    """Workers share the store, and this one looks after other accounts than before."""
+
+    text: ClassVar[str] = "looking after {held} of {partitions} partitions: {gained} gained, {lost} lost"
+    held: int
+    partitions: int
+    gained: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseGone(Event):
+    """This worker lost an account it was working on; the one that has it now finds out what became of that."""
+
+    level: ClassVar[str] = "warning"
+    text: ClassVar[str] = "account {account_id} is another worker's by now; what was under way here is dropped"
+    account_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovedUnrecorded(Event):
+    """An effect ended after its lease: it cannot be recorded here, but may help whoever resolves the attempt."""
+
+    level: ClassVar[str] = "error"
+    text: ClassVar[str] = (
+        "account {account_id} {direction} attempt {attempt_id}: {amount} moved, which is not recorded here since the "
+        "account is another worker's by now"
+    )
+    account_id: str
+    direction: str
+    attempt_id: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptForgotten(Event):
+    """The store no longer knew an attempt it had acknowledged; it is claimed and recorded again under the same id."""
+
+    level: ClassVar[str] = "error"
+    text: ClassVar[str] = (
+        "store forgot account {account_id} {direction} attempt {attempt_id} of {amount}; it is recorded again"
+    )
+    account_id: str
+    direction: str
+    attempt_id: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovedMoreThanKnown(Event):
+    """The store forgot what part of an attempt was asked for: so much more moved than it will ever account for."""
+
+    level: ClassVar[str] = "critical"
+    text: ClassVar[str] = (
+        "account {account_id} {direction} attempt {attempt_id}: {moved} moved, but the store knows only of {known} "
+        "since it forgot what it had acknowledged; {excess} more moved than is accounted for"
+    )
+    account_id: str
+    direction: str
+    attempt_id: str
+    moved: Decimal
+    known: Decimal
+    excess: Decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
