@@ -5,7 +5,7 @@ Each Protocol's docstrings state its duties. `settlement_core.testing` has a che
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from settlement_core.values.commands import Command, Result
 from settlement_core.values.events import Event
-from settlement_core.values.records import Payment
+from settlement_core.values.records import AccountOverview, Attempt, Entry, Payment
 
 __all__ = [
     "AccountServices",
@@ -21,6 +21,7 @@ __all__ = [
     "ConnectEngine",
     "Connector",
     "CreditOutcome",
+    "ImportingStore",
     "Observer",
     "Pending",
     "Refused",
@@ -54,7 +55,10 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Not final yet: ask again after `retry_after_s` seconds, having submitted the same again if `resubmit`."""
+    """Not final yet: ask again after `retry_after_s` seconds, having submitted the same again if `resubmit`.
+
+    What was never submitted is pending too, with `resubmit`: nothing else ever has it submitted after a restart.
+    """
 
     retry_after_s: float
     resubmit: bool = False
@@ -91,7 +95,8 @@ class VerifiableEngine(Protocol):
     async def prepare(self, account_id: str, amount: Decimal, attempt_id: str) -> Payment | None:
         """Build and sign a payment of up to `amount`, without effect; None if not worth paying yet.
 
-        May be called again for the same attempt as long as no payment was kept.
+        May be called again for the same attempt as long as no payment was kept. As a store that fails over may
+        forget one it kept, the ledger should take payments of the same attempt for the same, or refuse all but one.
         """
         ...
 
@@ -100,7 +105,10 @@ class VerifiableEngine(Protocol):
         ...
 
     async def verify(self, payment: Payment) -> Verdict:
-        """Tell what became of the payment. An exception changes nothing: it is asked again later."""
+        """Tell what became of the payment. An exception changes nothing: it is asked again later.
+
+        Also asked of payments that may never have been submitted: the answer is then `Pending` with `resubmit`.
+        """
         ...
 
 
@@ -180,6 +188,24 @@ class SharedStore(Store, Protocol):
 
         Only a hint, that a `Share` is worth asking at once: rings may be missed here, and none is given here. Called
         in a thread of its own, at the same time as `apply`. Must not raise for a store that cannot be reached.
+        """
+        ...
+
+
+@runtime_checkable
+class ImportingStore(Store, Protocol):
+    """A store into which accounts can be brought from another one, as they are."""
+
+    def import_account(self, account: AccountOverview, entries: Iterable[Entry], attempts: Iterable[Attempt]) -> None:
+        """Take over one account with everything that ever happened in it; durable once the next `apply` returns.
+
+        From then on it answers every command as it did where it comes from; only the numbers of its entries may be
+        others, in the same order. The account must not be here yet, and nobody else may use the store meanwhile.
+
+        Each iterable is read once, as it is written, `attempts` first: they come in the order of their claims,
+        `entries` one direction after the other, each oldest first. However many they are, others who ask the server
+        are not held up for long. The account can be seen, and is due, once all of it is here and not before; if this
+        raises, it cannot, though rows of it may take up room. Raises as `apply`, or a `LocalError` if it is there.
         """
         ...
 

@@ -21,7 +21,7 @@ FLOORS = [
     ("core",),
     ("stores", "connector", "engines", "observers"),
     ("auditing", "store_urls", "targets"),
-    ("http",),
+    ("http", "migration"),
     ("server",),
     ("cli",),
     ("__main__",),

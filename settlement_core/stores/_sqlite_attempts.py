@@ -58,20 +58,25 @@ def claim(session: Session, command: c.Claim) -> c.Claimed | c.NothingToClaim | 
     lane = session.lane(account, command.direction)
     if lane.open_no is not None:
         attempt = attempt_of(session.execute(_FIND_OPEN, (lane.open_no,)).fetchone(), command.account_id).attempt
-        return c.Claimed(attempt, fresh=attempt.attempt_id == command.attempt_id)
+        return _claimed(account, lane, attempt, fresh=attempt.attempt_id == command.attempt_id)
     known = session.execute(_FIND_ATTEMPT, (command.attempt_id, account.account_no)).fetchone()
     if known is not None:
         decisions.refuse_claim(attempt_of(known, command.account_id).attempt)
     if command.direction is Direction.OUTGOING and account.set_up:
         return c.StepDue(Step.SET_UP)
     if lane.released:
-        return c.Claimed(_reopen(session, account, lane), fresh=False)
+        return _claimed(account, lane, _reopen(session, account, lane), fresh=False)
     attempt_or_none = _take(session, account, lane, command) if lane.entries_queued else None
     if attempt_or_none is not None:
-        return c.Claimed(attempt_or_none, fresh=True)
+        return _claimed(account, lane, attempt_or_none, fresh=True)
     if command.direction is Direction.OUTGOING and account.tear_down and not lane.parked:
         return c.StepDue(Step.TEAR_DOWN)
     return c.NothingToClaim(lane.queued)
+
+
+def _claimed(account: AccountRow, lane: Lane, attempt: Attempt, *, fresh: bool) -> c.Claimed:
+    steps = lane.direction is Direction.OUTGOING and (account.set_up or account.tear_down)
+    return c.Claimed(attempt, fresh=fresh, more=bool(lane.entries_queued or lane.released or steps))
 
 
 def _reopen(session: Session, account: AccountRow, lane: Lane) -> Attempt:

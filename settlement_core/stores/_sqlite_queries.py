@@ -26,12 +26,13 @@ from settlement_core.values.records import (
     AccountState,
     Attempt,
     AttemptState,
+    EngineValue,
     Entry,
     SuspenseItem,
     Totals,
 )
 
-__all__ = ["due", "entries", "get", "history", "overview", "suspense"]
+__all__ = ["due", "entries", "get", "history", "overview", "suspense", "values"]
 
 _GET = "SELECT value FROM notes WHERE account_id = ? AND key = ?"
 
@@ -42,16 +43,33 @@ def get(session: Session, command: c.Get) -> object:
     return None if found is None else thaw(found[0])
 
 
+_VALUES = "SELECT account_id, key, value FROM notes WHERE account_id >= '' ORDER BY account_id, key LIMIT ?"
+_VALUES_AFTER = """
+    SELECT account_id, key, value FROM notes WHERE (account_id, key) > (?, ?) ORDER BY account_id, key LIMIT ?
+"""
+
+
+def values(session: Session, command: c.Values) -> list[EngineValue]:
+    """Return one page of the engine's values."""
+    query, after = (_VALUES, ()) if command.after is None else (_VALUES_AFTER, command.after)
+    rows = session.execute(query, (*after, command.limit))
+    return [EngineValue(account_id=account_id, key=key, value=thaw(value)) for account_id, key, value in rows]
+
+
 _OVERVIEW = """
     SELECT a.account_id, a.state, a.set_up, a.tear_down,
         o.entered, o.queued, o.open, o.settled, o.parked, o.pruned,
-        i.entered, i.queued, i.open, i.settled, i.parked, i.pruned
+        i.entered, i.queued, i.open, i.settled, i.parked, i.pruned, i.released, a.account_no
     FROM accounts a
     LEFT JOIN lanes o ON o.account_no = a.account_no AND o.direction = 0
     LEFT JOIN lanes i ON i.account_no = a.account_no AND i.direction = 1
 """
 _OVERVIEW_ONE = f"{_OVERVIEW} WHERE a.account_id = ?"
 _OVERVIEW_PAGE = f"{_OVERVIEW} WHERE a.account_id > ? ORDER BY a.account_id LIMIT ?"
+_RELEASED = """
+    SELECT attempt_id FROM attempts INDEXED BY attempts_released
+    WHERE account_no = ? AND direction = 1 AND state = 'released' ORDER BY release_no
+"""
 
 
 def overview(session: Session, command: c.Overview) -> list[AccountOverview]:
@@ -61,14 +79,16 @@ def overview(session: Session, command: c.Overview) -> list[AccountOverview]:
         rows = session.execute(_OVERVIEW_ONE, (command.account_id,))
     else:
         rows = session.execute(_OVERVIEW_PAGE, (command.after, command.limit))
-    return [_overview_of(row) for row in rows]
+    return [_overview_of(session, row) for row in rows.fetchall()]
 
 
-def _overview_of(row: tuple[Any, ...]) -> AccountOverview:
+def _overview_of(session: Session, row: tuple[Any, ...]) -> AccountOverview:
+    released = session.execute(_RELEASED, (row[17],)).fetchall() if row[16] else ()
     return AccountOverview(
         account_id=row[0],
         state=AccountState(row[1]),
-        step=decisions.pending_step(set_up=bool(row[2]), tear_down=bool(row[3])),
+        steps=decisions.pending_steps(set_up=bool(row[2]), tear_down=bool(row[3])),
+        released=tuple(attempt_id for (attempt_id,) in released),
         outgoing=_totals_of(row[4:10]),
         incoming=_totals_of(row[10:16]),
     )

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from settlement_core.stores._json import freeze, kept, thaw
 from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError
-from settlement_core.values.records import Attempt, Payment, SuspenseItem
-from settlement_core.values.reference import Books
+from settlement_core.values.records import (
+    AccountOverview,
+    Attempt,
+    AttemptState,
+    Direction,
+    EngineValue,
+    Entry,
+    EntryKind,
+    Payment,
+    Step,
+    SuspenseItem,
+)
+from settlement_core.values.reference import AccountBooks, Books
 
 __all__ = ["MemoryStore", "create_memory_store"]
 
@@ -31,6 +42,33 @@ class MemoryStore:
     def apply(self, commands: Sequence[c.Command[Any]]) -> list[c.Result]:
         """Apply a batch in order; see `settlement_core.abc.Store`."""
         return [self._answer(command) for command in commands]
+
+    def import_account(self, account: AccountOverview, entries: Iterable[Entry], attempts: Iterable[Attempt]) -> None:
+        """Take one account over from another store; see `settlement_core.abc.ImportingStore`."""
+        if account.account_id in self._books.accounts:
+            raise LocalError(f"account {account.account_id!r} is there already; nothing was recorded")
+        books = AccountBooks(account.account_id, account.state)
+        books.set_up, books.tear_down = Step.SET_UP in account.steps, Step.TEAR_DOWN in account.steps
+        for lane, totals in zip(books.lanes.values(), (account.outgoing, account.incoming), strict=True):
+            for name in fields(totals):
+                setattr(lane, name.name, getattr(totals, name.name))
+        for attempt in attempts:
+            books.attempts[attempt.attempt_id] = _give_attempt(attempt)
+            self._books.order.append((account.account_id, attempt.attempt_id))
+            if attempt.state is AttemptState.OPEN:
+                books.lanes[attempt.direction].open_id = attempt.attempt_id
+        books.lanes[Direction.INCOMING].released = list(account.released)
+        for entry in entries:
+            seq = self._books.last_seq = self._books.last_seq + 1
+            lane = books.lanes[entry.direction]
+            books.entries[seq] = replace(entry, seq=seq)
+            if entry.kind is EntryKind.REQUEST:
+                lane.keys[entry.entry_id] = seq
+            if entry.attempt_id is None:
+                lane.queue[seq] = None
+            else:
+                books.claimed.setdefault(entry.attempt_id, []).append(seq)
+        self._books.accounts[account.account_id] = books
 
     def close(self) -> None:
         """Do nothing: what is only in memory needs no giving back."""
@@ -76,9 +114,14 @@ def _give_suspense(items: list[SuspenseItem]) -> list[SuspenseItem]:
     return [replace(item, details=_copy(item.details)) for item in items]
 
 
+def _give_values(values: list[EngineValue]) -> list[EngineValue]:
+    return [replace(value, value=_copy(value.value)) for value in values]
+
+
 _WAYS_OUT: dict[type, Callable[[Any], c.Result]] = {
     c.Claim: _give_claim,
     c.Get: _copy,
     c.History: _give_attempts,
     c.Suspense: _give_suspense,
+    c.Values: _give_values,
 }

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from settlement_core.stores import _sqlite_accounts, _sqlite_attempts, _sqlite_entries, _sqlite_queries
+from settlement_core.stores._sqlite_importing import import_account
 from settlement_core.stores._sqlite_inspection import inspect
 from settlement_core.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
 from settlement_core.stores._sqlite_session import Session
@@ -25,6 +26,7 @@ from settlement_core.values.errors import (
     StoreLocked,
     StoreUnavailable,
 )
+from settlement_core.values.records import AccountOverview, Attempt, Entry
 
 __all__ = ["SqliteStore", "open_sqlite_store"]
 
@@ -53,6 +55,8 @@ _PASSING = frozenset(
     }
 )
 
+T = TypeVar("T")
+
 _Handler = Callable[[Session, Any], c.Result]
 
 _HANDLERS: dict[type, _Handler] = {
@@ -71,6 +75,7 @@ _HANDLERS: dict[type, _Handler] = {
     c.Put: _sqlite_accounts.put,
     c.Prune: _sqlite_entries.prune,
     c.Get: _sqlite_queries.get,
+    c.Values: _sqlite_queries.values,
     c.Overview: _sqlite_queries.overview,
     c.Due: _sqlite_queries.due,
     c.History: _sqlite_queries.history,
@@ -101,6 +106,10 @@ class SqliteStore:
 
     def apply(self, commands: Sequence[c.Command[Any]]) -> list[c.Result]:
         """Apply a batch in order, in one transaction; see `settlement_core.abc.Store`."""
+        return self._transact(lambda session: [_answer(session, command) for command in commands])
+
+    def _transact(self, work: Callable[[Session], T]) -> T:
+        """Do something in one transaction, which is on the disk when this returns."""
         self._require_file()
         try:
             if self._connection.in_transaction:
@@ -108,7 +117,7 @@ class SqliteStore:
                 self._connection.execute("ROLLBACK")
             self._connection.execute("BEGIN IMMEDIATE")
             session = Session(self._connection)
-            results = [_answer(session, command) for command in commands]
+            result = work(session)
             session.flush()
             self._connection.execute("COMMIT")
         except sqlite3.Error as problem:
@@ -123,7 +132,16 @@ class SqliteStore:
         except BaseException:
             self._roll_back()
             raise
-        return results
+        return result
+
+    def import_account(self, account: AccountOverview, entries: Iterable[Entry], attempts: Iterable[Attempt]) -> None:
+        """Take one account over from another store, in one transaction; see `settlement_core.abc.ImportingStore`."""
+        # the next batch waits until all that is in the log before it is on the disk, too
+        self._connection.execute("PRAGMA synchronous=NORMAL").fetchall()
+        try:
+            self._transact(lambda session: import_account(session, account, entries, attempts))
+        finally:
+            self._connection.execute("PRAGMA synchronous=FULL").fetchall()
 
     def inspect(self) -> list[str]:
         """Return one sentence for everything in the file that is not as it should be; reads all of it."""

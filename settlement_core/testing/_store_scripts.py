@@ -212,6 +212,7 @@ def _questions() -> st.SearchStrategy[c.Command[Any]]:
     )
     return st.one_of(
         st.builds(c.Get, account_id=st.sampled_from(("", *ACCOUNTS)), key=st.sampled_from(KEYS)),
+        st.builds(c.Values, after=st.one_of(st.none(), st.tuples(_accounts, st.sampled_from(KEYS))), limit=_limits),
         st.builds(
             c.Overview, account_id=st.one_of(st.none(), _accounts), after=st.sampled_from(("", "Z")), limit=_limits
         ),
@@ -243,6 +244,19 @@ def scripts(*, can_reopen: bool, can_fail: bool) -> st.SearchStrategy[list[Step]
         st.sampled_from((False, False, True)),
     )
     return st.builds(lambda first, rest: [first, *rest], opened, st.lists(step, min_size=1, max_size=12))
+
+
+def _notes(account_id: str) -> list[c.Command[Any]]:
+    """Set and delete values of the engine, and list them."""
+    return [
+        *(c.Put(account_id=owner, key=key, value=[owner]) for owner in ("", account_id) for key in KEYS),
+        c.Values(),
+        c.Put(account_id=account_id, key=KEYS[0], value=None),
+        c.Values(),
+        c.Values(after=("", KEYS[0])),
+        c.Put(account_id=account_id, key=KEYS[1], value=None),
+        c.Values(),
+    ]
 
 
 def tours() -> list[list[Step]]:
@@ -310,6 +324,7 @@ def tours() -> list[list[Step]]:
             c.Overview(),
             c.Entries(account_id=alice, direction=o),
             c.History(),
+            *_notes(alice),
             c.Suspense(assigned=True),
         ),
     ]

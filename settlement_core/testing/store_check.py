@@ -132,6 +132,7 @@ class _Trial:
                 for direction in Direction
             ),
             *(c.Get(account_id=account_id, key=key) for account_id in ("", *ACCOUNTS) for key in KEYS),
+            c.Values(limit=_ALL),
         ]
         results, expected = self.store.apply(questions), self.books.apply(questions)
         for question, result, wanted in zip(questions, results, expected, strict=True):
@@ -197,6 +198,7 @@ def _check_pages(store: Store) -> None:
         (c.Due(), lambda account_id: account_id),
         (c.Suspense(), lambda item: item.settlement_id),
         (c.Suspense(assigned=True), lambda item: item.settlement_id),
+        (c.Values(), lambda value: (value.account_id, value.key)),
     ]
     queries += [
         (c.Entries(account_id=account_id, direction=direction), lambda entry: entry.seq)

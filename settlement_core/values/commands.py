@@ -21,6 +21,7 @@ from settlement_core.values.records import (
     Attempt,
     AttemptState,
     Direction,
+    EngineValue,
     Entry,
     Payment,
     Step,
@@ -61,6 +62,7 @@ __all__ = [
     "StepDue",
     "Suspend",
     "Suspense",
+    "Values",
     "Workers",
 ]
 
@@ -303,6 +305,14 @@ class Get(Command[object]):
 
     account_id: str
     key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Values(Command[list[EngineValue]]):
+    """The engine's JSON values in order of account ids and keys, after the pair `after`; of any account ids."""
+
+    after: tuple[str, str] | None = None
+    limit: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ __all__ = [
     "may_resolve",
     "parked_state",
     "pending_step",
+    "pending_steps",
     "plan_claim",
     "refuse_claim",
 ]
@@ -60,10 +61,13 @@ def plan_claim(queue: Iterable[Decimal], command: Claim) -> ClaimPlan | None:
 
 
 def pending_step(*, set_up: bool, tear_down: bool) -> Step | None:
-    """Return what the account's task has to do on the account itself, most urgent first."""
-    if set_up:
-        return Step.SET_UP
-    return Step.TEAR_DOWN if tear_down else None
+    """Return what the account's task has to do next on the account itself."""
+    return next(iter(pending_steps(set_up=set_up, tear_down=tear_down)), None)
+
+
+def pending_steps(*, set_up: bool, tear_down: bool) -> tuple[Step, ...]:
+    """Return all that the account's task has to do on the account itself, in order."""
+    return (Step.SET_UP,) * set_up + (Step.TEAR_DOWN,) * tear_down
 
 
 def parked_state(direction: Direction) -> AttemptState:

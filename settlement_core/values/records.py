@@ -19,6 +19,7 @@ __all__ = [
     "Attempt",
     "AttemptState",
     "Direction",
+    "EngineValue",
     "Entry",
     "EntryKind",
     "Payment",
@@ -161,13 +162,24 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountOverview:
-    """One account as the store knows it."""
+    """One account as the store knows it.
+
+    Attributes:
+        steps: pending work on the account itself, in the order in which it is to be done.
+        released: attempts to be offered to the connector again, in the order in which they will be.
+    """
 
     account_id: str
     state: AccountState
-    step: Step | None
+    steps: tuple[Step, ...] = ()
     outgoing: Totals
     incoming: Totals
+    released: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> Step | None:
+        """The step to be done next."""
+        return self.steps[0] if self.steps else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +194,15 @@ class SuspenseItem:
     reason: str = ""
     assigned_by: str = ""
     assigned_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineValue:
+    """One JSON value that the engine saved: for an account, or, with `account_id` "", for itself."""
+
+    account_id: str
+    key: str
+    value: object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

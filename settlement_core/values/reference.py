@@ -30,6 +30,7 @@ from settlement_core.values.records import (
     Attempt,
     AttemptState,
     Direction,
+    EngineValue,
     Entry,
     EntryKind,
     Step,
@@ -174,14 +175,7 @@ class Books:
         return c.Entered(command.amount, replay=False)
 
     def _queue(
-        self,
-        account: AccountBooks,
-        direction: Direction,
-        kind: EntryKind,
-        *,
-        entry_id: str,
-        amount: Decimal,
-        at: float,
+        self, account: AccountBooks, direction: Direction, kind: EntryKind, *, entry_id: str, amount: Decimal, at: float
     ) -> int:
         self.last_seq += 1
         account.entries[self.last_seq] = Entry(
@@ -207,29 +201,35 @@ class Books:
         lane = account.lanes[command.direction]
         known = account.attempts.get(command.attempt_id)
         if lane.open_id is not None:
-            return c.Claimed(account.attempts[lane.open_id], fresh=lane.open_id == command.attempt_id)
+            return self._claimed(account, lane.open_id, fresh=lane.open_id == command.attempt_id)
         if known is not None:
             decisions.refuse_claim(known)
         if command.direction is Direction.OUTGOING and account.set_up:
             return c.StepDue(Step.SET_UP)
         if lane.released:
-            return c.Claimed(self._reopen(account, lane), fresh=False)
+            return self._claimed(account, self._reopen(account, lane), fresh=False)
         plan = decisions.plan_claim((account.entries[seq].amount for seq in lane.queue), command)
         if plan is not None:
-            return c.Claimed(self._take(account, lane, command, plan), fresh=True)
+            return self._claimed(account, self._take(account, lane, command, plan), fresh=True)
         if command.direction is Direction.OUTGOING and account.tear_down and not lane.parked:
             return c.StepDue(Step.TEAR_DOWN)
         return c.NothingToClaim(lane.queued)
 
-    def _reopen(self, account: AccountBooks, lane: LaneBooks) -> Attempt:
+    def _claimed(self, account: AccountBooks, attempt_id: str, *, fresh: bool) -> c.Claimed:
+        attempt = account.attempts[attempt_id]
+        lane = account.lanes[attempt.direction]
+        steps = attempt.direction is Direction.OUTGOING and (account.set_up or account.tear_down)
+        return c.Claimed(attempt, fresh=fresh, more=bool(lane.queue or lane.released or steps))
+
+    def _reopen(self, account: AccountBooks, lane: LaneBooks) -> str:
         attempt = account.attempts[lane.released.pop(0)]
         lane.open_id = attempt.attempt_id
         lane.parked = subtract(lane.parked, attempt.amount)
         lane.open = add(lane.open, attempt.amount)
-        attempt = account.attempts[attempt.attempt_id] = replace(attempt, state=AttemptState.OPEN)
-        return attempt
+        account.attempts[attempt.attempt_id] = replace(attempt, state=AttemptState.OPEN)
+        return attempt.attempt_id
 
-    def _take(self, account: AccountBooks, lane: LaneBooks, command: c.Claim, plan: decisions.ClaimPlan) -> Attempt:
+    def _take(self, account: AccountBooks, lane: LaneBooks, command: c.Claim, plan: decisions.ClaimPlan) -> str:
         attempt = Attempt(
             account_id=account.account_id,
             direction=command.direction,
@@ -250,14 +250,9 @@ class Books:
         lane.open = add(lane.open, plan.amount)
         if plan.dust:
             self._queue(
-                account,
-                command.direction,
-                EntryKind.DUST,
-                entry_id=attempt.attempt_id,
-                amount=plan.dust,
-                at=command.at,
+                account, command.direction, EntryKind.DUST, entry_id=attempt.attempt_id, amount=plan.dust, at=command.at
             )
-        return attempt
+        return attempt.attempt_id
 
     def _note(self, command: c.Note) -> c.Applied:
         account, attempt = self._attempt(command.account_id, command.attempt_id)
@@ -297,12 +292,7 @@ class Books:
         leftover = subtract(attempt.amount, settled)
         if leftover:
             self._queue(
-                account,
-                attempt.direction,
-                EntryKind.LEFTOVER,
-                entry_id=attempt.attempt_id,
-                amount=leftover,
-                at=at,
+                account, attempt.direction, EntryKind.LEFTOVER, entry_id=attempt.attempt_id, amount=leftover, at=at
             )
 
     def _hold(self, command: c.Hold) -> c.Applied:
@@ -418,6 +408,11 @@ class Books:
 
     # queries
 
+    def _values(self, command: c.Values) -> list[EngineValue]:
+        keys = (key for key in self.notes if command.after is None or key > command.after)
+        chosen = heapq.nsmallest(command.limit, keys)
+        return [EngineValue(account_id=key[0], key=key[1], value=self.notes[key]) for key in chosen]
+
     def _overview(self, command: c.Overview) -> list[AccountOverview]:
         if command.account_id is not None:
             found = self.accounts.get(command.account_id)
@@ -476,6 +471,7 @@ class Books:
         c.Assign: _assign,
         c.Put: _put,
         c.Get: _get,
+        c.Values: _values,
         c.Prune: _prune,
         c.Overview: _overview,
         c.Due: _due,
@@ -492,7 +488,8 @@ def _overview(account: AccountBooks) -> AccountOverview:
     return AccountOverview(
         account_id=account.account_id,
         state=account.state,
-        step=decisions.pending_step(set_up=account.set_up, tear_down=account.tear_down),
+        steps=decisions.pending_steps(set_up=account.set_up, tear_down=account.tear_down),
+        released=tuple(account.lanes[Direction.INCOMING].released),
         outgoing=account.lanes[Direction.OUTGOING].totals,
         incoming=account.lanes[Direction.INCOMING].totals,
     )

@@ -28,10 +28,14 @@ class Entered:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The account's open attempt; `fresh` unless it was opened by an earlier claim."""
+    """The account's open attempt; `fresh` unless it was opened by an earlier claim.
+
+    `more` tells whether anything is left to claim, or a step to take, once it has ended.
+    """
 
     attempt: Attempt
     fresh: bool
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)

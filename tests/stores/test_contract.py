@@ -104,7 +104,7 @@ def _rounds_replays(command: c.Command[Any], result: Any) -> Any:
 
 def _loses_a_digit(command: c.Command[Any], result: Any) -> Any:
     if isinstance(result, c.Claimed):
-        return c.Claimed(replace(result.attempt, amount=Decimal(float(result.attempt.amount))), result.fresh)
+        return replace(result, attempt=replace(result.attempt, amount=Decimal(float(result.attempt.amount))))
     return result
 
 

@@ -207,8 +207,8 @@ def test_at_most_one_attempt_is_open_and_its_amount_never_changes() -> None:
     first = _claim(books, "a").attempt
     _enter(books, "2", "7")
     again = _claim(books, "b")
-    assert again == c.Claimed(first, fresh=False)
-    assert _claim(books, "a") == c.Claimed(first, fresh=True)
+    assert again == c.Claimed(first, fresh=False, more=True)
+    assert _claim(books, "a") == c.Claimed(first, fresh=True, more=True)
     assert _totals(books).queued == Decimal(7)
     _close(books, "a", "5")
     assert _claim(books, "b").attempt.amount == Decimal(7)
@@ -301,7 +301,7 @@ def test_assigned_money_is_an_incoming_entry_under_its_settlement_id() -> None:
 def test_every_command_is_frozen_and_every_refusal_is_a_local_error() -> None:
     """Commands can be kept and applied again; a refusal asks the caller to change something."""
     kinds = {getattr(c, name) for name in c.__all__} & set(Books._HANDLERS)
-    assert len(kinds) == 23
+    assert len(kinds) == 24
     for kind in kinds:
         assert kind.__dataclass_params__.frozen
         assert all(field.name for field in fields(kind))

@@ -41,7 +41,7 @@ from settlement_core.values.records import (
 )
 from settlement_core.values.reference import AccountBooks, Books, LaneBooks
 
-__all__ = ["AccountView", "Forgettable", "QueueTooShort", "look"]
+__all__ = ["AccountView", "Forgettable", "QueueTooShort"]
 
 _NEW = 10**15
 """Numbers above this stand for entries that Redis has yet to number."""
@@ -69,33 +69,6 @@ class Forgettable:
     attempt_id: str
     entries: Sequence[Entry]
     key_rows: Mapping[str, str]
-
-
-def look(
-    keys: AccountKeys, commands: Sequence[c.Command[Any]], *, at_least: int = 0, attempts: Sequence[str] = ()
-) -> Call:
-    """Return the call that reads what these commands need to know, and these attempts.
-
-    For a claim it reads `at_least` so many queued entries.
-    """
-    heads = dict.fromkeys(Direction, 0)
-    attempts = list(attempts)
-    notes: list[str] = []
-    for command in commands:
-        if isinstance(command, c.Claim):
-            # one more than may be taken, so that the end of what was read is not the end of the queue
-            heads[command.direction] = max(heads[command.direction], command.max_entries + 1, at_least)
-            attempts.append(command.attempt_id)
-        elif isinstance(command, c.Note | c.Close | c.Hold | c.Release | c.Resolve):
-            attempts.append(command.attempt_id)
-        elif isinstance(command, c.Put | c.Get):
-            notes.append(command.key)
-    entries = (keys.entries[direction] for direction in Direction)
-    return Call(
-        script("look"),
-        [keys.account, *entries, keys.attempts, keys.notes, keys.partition.lease],
-        [*heads.values(), len(attempts), *attempts, *notes],
-    )
 
 
 class AccountView:
@@ -324,7 +297,7 @@ class AccountView:
             *(key for lane in lanes for key in lane),
             *(keys.attempts, keys.claims, keys.notes),
             *(partition.due, partition.accounts, partition.history, partition.unclosed, partition.prunable),
-            *(partition.lease, partition.rings),
+            *(partition.lease, partition.rings, partition.noted),
         ]
 
     def _lane(self, direction: Direction) -> tuple[str, int, int, int]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from settlement_core.stores.redis.layout import Keyspace
 from settlement_core.stores.redis.servers import ClusterServers, Servers, SingleServer
@@ -100,11 +100,14 @@ def connect_redis(
         allow_eviction=options.allow_eviction,
         unchecked=options.unchecked,
     )
-    servers = _servers(server, safety, connection)
+    servers = _servers(server, safety, connection | {"redis_connect_func": safety.greet})
     try:
         servers.open()
         places = Keyspace(options.namespace, _settle_partitions(servers, options, create=create))
         return RedisStore(servers, places)
+    except (TypeError, redis.RedisError) as problem:
+        # a setting that no connection knows, or the first commands refused
+        raise LocalError(f"cannot use the store at {servers.name}: {problem}") from problem
     except BaseException:
         servers.close()
         raise
@@ -118,13 +121,13 @@ def _split(url: str) -> tuple[str, _Options]:
     base, _, query = url.partition("?")
     known = _Options.__dataclass_fields__
     own: dict[str, Any] = {}
-    rest: list[str] = []
+    rest: list[tuple[str, str]] = []
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in known:
             own[name] = _parsed(name, value)
         else:
-            rest.append(f"{name}={value}")
-    return base + ("?" + "&".join(rest) if rest else ""), _Options(**own)
+            rest.append((name, value))
+    return base + ("?" + urlencode(rest, quote_via=quote) if rest else ""), _Options(**own)
 
 
 def _parsed(name: str, text: str) -> Any:
@@ -156,7 +159,7 @@ def _settle_partitions(servers: Servers, options: _Options, *, create: bool) -> 
         client.hsetnx(key, "format", FORMAT)
         client.hsetnx(key, "partitions", options.partitions or PARTITIONS)
     found: Mapping[str, str] = client.hgetall(key)
-    if not found:
+    if "partitions" not in found:
         raise LocalError(f"there is no store {options.namespace!r} at {servers.name}; nothing was read")
     if found.get("format") != str(FORMAT):
         raise LocalError(
@@ -181,6 +184,9 @@ _OWN: dict[str, Any] = {
     "retry": Retry(NoBackoff(), 0),
     "protocol": 2,
 }
+_OF_THE_POOL = ("connection_pool", "maint_notifications", "oss_cluster_maint", "orig_", "himport_registry")
+"""What redis-py adds to the settings of a pool's connections, and another pool adds for itself."""
+
 _USUAL: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
 
 
@@ -193,9 +199,18 @@ def _servers(server: str | redis.Redis | RedisCluster, safety: Durability, conne
         )
     if isinstance(server, redis.Redis):
         pool = server.connection_pool
-        again = type(pool)(connection_class=pool.connection_class, **pool.connection_kwargs | connection | _OWN)
-        return SingleServer(redis.Redis(connection_pool=again), _shown(pool.connection_kwargs), safety)
+        known = {k: v for k, v in pool.connection_kwargs.items() if not k.startswith(_OF_THE_POOL)} | connection | _OWN
+        if isinstance(pool, SentinelConnectionPool):
+            known |= {"service_name": pool.service_name, "sentinel_manager": pool.sentinel_manager}
+        again = type(pool)(connection_class=pool.connection_class, **known)
+        return SingleServer(redis.Redis(connection_pool=again), _shown(pool), safety)
     parts = urlsplit(server)
+    if "@" in parts.path + parts.fragment:
+        # what is cut off here would be shown
+        raise LocalError(
+            f"store {parts.scheme}://… cannot be used: it has @ after its host; write special characters of a user or "
+            "password as %23 for #, %2F for /"
+        )
     scheme, _, kind = parts.scheme.partition("+")
     if parts.scheme not in SCHEMES:
         raise LocalError(f"store {parts.scheme}://… is not known; for Redis there are {', '.join(SCHEMES)}")
@@ -271,7 +286,10 @@ def _safe(url: str) -> str:
     return f"{parts.scheme}://{_without_password(parts)}{parts.path}"
 
 
-def _shown(settings: Mapping[str, Any]) -> str:
+def _shown(pool: Any) -> str:
+    settings: Mapping[str, Any] = pool.connection_kwargs
+    if isinstance(pool, SentinelConnectionPool):
+        return f"redis+sentinel://…/{pool.service_name}/{settings.get('db', 0)}"
     if "path" in settings:
         return f"unix://{settings['path']}"
     return f"redis://{settings.get('host', 'localhost')}:{settings.get('port', _PORT)}/{settings.get('db', 0)}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from settlement_core.stores.redis.account import AccountView, look
+from settlement_core.stores.redis.account import AccountView
 from settlement_core.stores.redis.layout import Keyspace, PartitionKeys
+from settlement_core.stores.redis.looking import look
 from settlement_core.stores.redis.queries import Work
 from settlement_core.stores.redis.scripts import Call
 
@@ -19,10 +20,11 @@ def inspect(places: Keyspace) -> Work[list[str]]:
     """Return one sentence for each thing that is not as it should be; reads every account."""
     problems: list[str] = []
     for partition in places.partitions:
-        accounts, due, unclosed = yield [
+        accounts, due, unclosed, noted = yield [
             Call("ZRANGE", [partition.accounts], [0, -1]),
             Call("ZRANGE", [partition.due], [0, -1]),
             Call("ZRANGE", [partition.unclosed], [0, -1]),
+            Call("ZRANGE", [partition.noted], [0, -1]),
         ]
         busy: set[str] = set()
         live: set[str] = set()
@@ -35,6 +37,10 @@ def inspect(places: Keyspace) -> Work[list[str]]:
                     busy.add(keys.account_id)
                 live |= {f"{attempt_id}\n{keys.account_id}" for attempt_id in view.live()}
         problems += _compare(partition, "due", set(due), busy)
+        ids = [*{*accounts, *noted}]
+        having = yield [Call("EXISTS", [places.account(account_id).notes]) for account_id in ids]
+        owners = {account_id for account_id, has in zip(ids, having, strict=True) if has}
+        problems += _compare(partition, "noted", set(noted), owners)
         problems += [
             f"{member!r} is missing from the index 'unclosed' of partition {partition.number}"
             for member in sorted(live - set(unclosed))

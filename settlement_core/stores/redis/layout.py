@@ -11,7 +11,7 @@ also in a Cluster. Per account:
     took      sorted set per direction: attempts by the number of the last entry they took
     attempts  hash: id → number of the first and the last entry it took, and its row
     claims    sorted set: attempts in order of claims
-    notes     hash: the engine's JSON values
+    notes     hash: the engine's JSON values (of any id; the partition's `noted` lists the ids that have some)
 
 Amounts are text. Nothing in Redis ever calculates with them: new totals are calculated here, of the totals last
 written and of the entries added since, and written if nobody else wrote meanwhile (see `change.lua`).
@@ -82,6 +82,7 @@ class PartitionKeys:
     prunable: str
     lease: str
     rings: str
+    noted: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class Keyspace:
 
 def _partition_keys(namespace: str, number: int) -> PartitionKeys:
     start = f"{{{namespace}:{number}}}"
-    names = ("due", "accounts", "history", "unclosed", "prunable", "lease", "rings")
+    names = ("due", "accounts", "history", "unclosed", "prunable", "lease", "rings", "noted")
     return PartitionKeys(number, *(f"{start}:{name}" for name in names))
 
 
@@ -153,8 +154,13 @@ def encode(value: Any) -> str:
         return json.dumps(value)
 
 
-decode = msgspec.json.decode
-"""Returns the value of JSON that `encode` wrote."""
+def decode(text: str) -> Any:
+    """Return the value of JSON that `encode` wrote."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        # half characters
+        return json.loads(text)
 
 
 def lane_document(lane: LaneBooks, *, less_queued: Decimal = ZERO) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from uuid import uuid4
 
-from settlement_core.stores.redis.account import AccountView, Forgettable, look
+from settlement_core.stores.redis.account import AccountView, Forgettable
 from settlement_core.stores.redis.layout import AccountKeys, Keyspace, PartitionKeys, StoredAttempt, entry_of
+from settlement_core.stores.redis.looking import look
 from settlement_core.stores.redis.queries import Work
 from settlement_core.stores.redis.scripts import Call
 from settlement_core.values import commands as c
@@ -28,6 +29,8 @@ def prune(places: Keyspace, command: c.Prune) -> Work[int]:
                 Call("ZRANGEBYSCORE", [partition.prunable], ["-inf", f"({command.before!r}", "LIMIT", 0, wanted])
             ]
             for member in members:
+                if forgotten >= command.limit:
+                    return forgotten
                 attempt_id, owner = member.split("\n", 1)
                 forgotten += yield from _forget(places, partition, owner, attempt_id, command.before)
             if len(members) < wanted:
@@ -40,7 +43,12 @@ def _forget(places: Keyspace, partition: PartitionKeys, owner: str, attempt_id: 
     keys = places.account(owner)
     (reply,) = yield [look(keys, (), attempts=[attempt_id])]
     view = AccountView(keys, (), reply)
-    attempt, used_at = yield from _read(keys, view.attempt(attempt_id))
+    stored = view.attempt(attempt_id)
+    # another worker may be forgetting it, too
+    found = None if stored.attempt.pruned else (yield from _read(keys, stored))
+    if found is None:
+        return 0
+    attempt, used_at = found
     if used_at >= before:
         yield [Call("ZADD", [partition.prunable], ["XX", repr(used_at), f"{attempt_id}\n{owner}"], writes=True)]
         return 0
@@ -52,11 +60,13 @@ def _forget(places: Keyspace, partition: PartitionKeys, owner: str, attempt_id: 
     return forgotten if changed else 0
 
 
-def _read(keys: AccountKeys, stored: StoredAttempt) -> Work[tuple[Forgettable, float]]:
-    """Return an attempt's entries, with the rows of their keys, and when any of them was last used."""
+def _read(keys: AccountKeys, stored: StoredAttempt) -> Work[tuple[Forgettable, float] | None]:
+    """Return an attempt's entries, the rows of their keys, and when any was last used; None if they are forgotten."""
     direction = stored.attempt.direction
     numbers = range(stored.first, stored.last + 1)
     (rows,) = yield [Call("HMGET", [keys.entries[direction]], numbers)]
+    if None in rows:
+        return None
     entries = [
         entry_of(seq, keys.account_id, direction, row, attempt_id=stored.attempt.attempt_id)
         for seq, row in zip(numbers, rows, strict=True)
@@ -65,6 +75,8 @@ def _read(keys: AccountKeys, stored: StoredAttempt) -> Work[tuple[Forgettable, f
     key_rows: dict[str, str] = {}
     if requests:
         (found,) = yield [Call("HMGET", [keys.keys[direction]], [entry.entry_id for entry in requests])]
+        if None in found:
+            return None
         key_rows = dict(zip((entry.entry_id for entry in requests), found, strict=True))
     uses = {entry_id: float(row.split(" ")[1]) for entry_id, row in key_rows.items()}
     entries = [replace(entry, used_at=uses.get(entry.entry_id, entry.used_at)) for entry in entries]

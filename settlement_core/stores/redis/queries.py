@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Generator, Iterable, Sequence
+from itertools import islice
 from typing import TypeAlias, TypeVar
 
-from settlement_core.stores.redis.account import AccountView, look
+from settlement_core.stores._json import thaw
+from settlement_core.stores.redis.account import AccountView
 from settlement_core.stores.redis.layout import Keyspace, PartitionKeys, attempt_of, suspense_of
+from settlement_core.stores.redis.looking import look
 from settlement_core.stores.redis.scripts import Call, Reply, script
 from settlement_core.values import commands as c
-from settlement_core.values.records import AccountOverview, Attempt, AttemptState, SuspenseItem, WorkerOverview
+from settlement_core.values.records import (
+    AccountOverview,
+    Attempt,
+    AttemptState,
+    EngineValue,
+    SuspenseItem,
+    WorkerOverview,
+)
 
-__all__ = ["Work", "due", "history", "overview", "suspense", "workers"]
+__all__ = ["Work", "due", "history", "overview", "suspense", "values", "workers"]
 
 T = TypeVar("T")
 
@@ -126,6 +136,26 @@ def suspense(places: Keyspace, command: c.Suspense) -> Work[list[SuspenseItem]]:
     (rows,) = yield [Call("HMGET", [places.suspense], ids)]
     items = [suspense_of(settlement_id, row) for settlement_id, row in zip(ids, rows, strict=True)]
     return [item for item in items if command.assigned or item.account_id is None]
+
+
+def values(places: Keyspace, command: c.Values) -> Work[list[EngineValue]]:
+    """Return one page of the engine's values."""
+    # those of the id the page begins in are looked at again
+    start = "-" if command.after is None else f"[{command.after[0]}"
+    limit = command.limit + 1
+    pages = yield [Call("ZRANGEBYLEX", [p.noted], [start, "+", "LIMIT", 0, limit]) for p in places.partitions]
+    ids = heapq.nsmallest(limit, (found for page in pages for found in page))
+    if not ids:
+        return []
+    notes = yield [Call("HGETALL", [places.account(account_id).notes]) for account_id in ids]
+    found = sorted(
+        (account_id, key, text) for account_id, kept in zip(ids, notes, strict=True) for key, text in kept.items()
+    )
+    wanted = (value for value in found if command.after is None or value[:2] > command.after)
+    return [
+        EngineValue(account_id=account_id, key=key, value=thaw(text))
+        for account_id, key, text in islice(wanted, command.limit)
+    ]
 
 
 def workers(places: Keyspace) -> Work[list[WorkerOverview]]:

@@ -6,6 +6,7 @@ again, which is safe: every script recognises what it did before, and one that a
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ _PASSING = (
     "NOPERM",
     "UNKILLABLE",
 )
+_WITHIN_SCRIPT = re.compile(r"Error running script .*?: -(.*)", re.DOTALL)
 _PASSING_TYPES = (
     failures.ConnectionError,
     failures.TimeoutError,
@@ -47,6 +49,7 @@ _PASSING_TYPES = (
     failures.TryAgainError,
     failures.AskError,
     failures.NoPermissionError,
+    failures.NoScriptError,
     failures.RedisClusterException,
     OSError,
 )
@@ -59,6 +62,7 @@ class Servers(ABC):
         self.name = name
         self._durability = durability
         self._doubted = True
+        self._checked = 0
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
         """Make the calls, those of one partition in order; return their replies once what they wrote is durable.
@@ -69,7 +73,8 @@ class Servers(ABC):
             if self._doubted:
                 # whom we talk to may have changed
                 self.check()
-            return self._run(calls)
+            replies = self._run(calls)
+            self._check_new_connections()
         except (failures.RedisError, failures.RedisClusterException, OSError) as problem:
             self._doubted = True
             self._drop_connections()
@@ -77,11 +82,25 @@ class Servers(ABC):
         except LocalError as problem:
             # found wanting while running: an operator may be at it just now
             raise StoreUnavailable(str(problem)) from problem
+        return replies
+
+    def _check_new_connections(self) -> None:
+        """Check the servers, if redis-py has connected anew, who knows to what."""
+        if self._checked != self._durability.connections:
+            known = self._durability.confirmation
+            self.check()
+            if known != self._durability.confirmation:
+                raise failures.ConnectionError("its settings changed")
 
     def check(self) -> None:
         """Raise `LocalError` if a server is not set up to keep money."""
-        for client in self.primaries():
-            check_server(client, self._durability, self.name)
+        self._doubted = True
+        for _ in range(2):
+            self._checked = self._durability.connections
+            for client in self.primaries():
+                check_server(client, self._durability, self.name)
+            if self._checked == self._durability.connections:
+                break
         self._doubted = False
 
     def open(self) -> None:
@@ -120,10 +139,13 @@ class Servers(ABC):
         replies = self._pipeline(client, calls, asking=asking)
         unknown = [place for place, reply in enumerate(replies) if isinstance(reply, failures.NoScriptError)]
         if unknown:
-            again = [calls[place] for place in unknown]
-            for source in {call.what.source for call in again if isinstance(call.what, Script)}:
-                client.script_load(source)
-            for place, reply in zip(unknown, self._pipeline(client, again, asking=asking), strict=True):
+            for what in {calls[place].what for place in unknown}:
+                assert isinstance(what, Script), "no other call is answered so"
+                client.script_load(what.source)
+            # what was read since then is read again, for it is to see what now comes before it
+            later = [place for place in range(unknown[0], len(calls)) if place in unknown or not calls[place].writes]
+            again = [calls[place] for place in later]
+            for place, reply in zip(later, self._pipeline(client, again, asking=asking), strict=True):
                 replies[place] = reply
         return replies
 
@@ -145,7 +167,10 @@ class Servers(ABC):
         return replies[1::2] if asking else replies
 
     def _explain(self, problem: Exception) -> StoreUnavailable | StoreBroken:
-        if isinstance(problem, _PASSING_TYPES) or str(problem).startswith(_PASSING):
+        # version 6.2 puts what a script's command was answered behind a sentence of its own
+        within = _WITHIN_SCRIPT.match(str(problem))
+        said = within[1] if within else str(problem)
+        if isinstance(problem, _PASSING_TYPES) or said.startswith(_PASSING):
             return StoreUnavailable(
                 f"the store at {self.name} takes nothing now: {_said(problem)}; the same batch may safely be applied "
                 "again"
@@ -180,7 +205,8 @@ class SingleServer(Servers):
         return replies
 
     def _drop_connections(self) -> None:
-        self._client.connection_pool.disconnect()
+        # but not the one a subscriber listens on, in another thread
+        self._client.connection_pool.disconnect(inuse_connections=False)
 
 
 class ClusterServers(Servers):
@@ -190,12 +216,15 @@ class ClusterServers(Servers):
         super().__init__(name, durability)
         self._connect = connect
         self._cluster: RedisCluster | None = None
+        # another thread listens: it has connections of its own
+        self._listening: RedisCluster | None = None
 
     @property
     def _nodes(self) -> RedisCluster:
-        if self._cluster is None:
-            self._cluster = self._connect()
-        return self._cluster
+        cluster = self._cluster
+        if cluster is None:
+            cluster = self._cluster = self._connect()
+        return cluster
 
     def primaries(self) -> Iterable[redis.Redis]:
         """Return a client of every primary."""
@@ -208,13 +237,17 @@ class ClusterServers(Servers):
 
     def pubsub(self) -> Any:
         """Return a new subscriber; what one node publishes reaches the subscribers of all."""
-        return self._nodes.pubsub()
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.close()
+        self._listening = self._connect()
+        return self._listening.pubsub()
 
     def close(self) -> None:
         """Close all connections."""
-        if self._cluster is not None:
-            self._cluster.close()
-            self._cluster = None
+        self._drop_connections()
+        if self._listening is not None:
+            self._listening.close()
 
     def _run(self, calls: Sequence[Call]) -> list[Reply]:
         places: dict[str, list[int]] = {}
@@ -245,7 +278,9 @@ class ClusterServers(Servers):
 
     def _drop_connections(self) -> None:
         # after a failure the nodes are looked up anew
-        self.close()
+        if self._cluster is not None:
+            self._cluster.close()
+            self._cluster = None
 
 
 def _said(problem: BaseException) -> str:

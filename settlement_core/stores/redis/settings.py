@@ -37,6 +37,7 @@ class Durability:
         allow_eviction: take a server that may drop keys when its memory is full.
         unchecked: take a server that does not let its settings be read.
         confirmation: the command that confirms a batch, found out by `check_server`; None if none is needed.
+        connections: how many were made so far.
     """
 
     wanted: DurabilityName = "always"
@@ -44,6 +45,12 @@ class Durability:
     allow_eviction: bool = False
     unchecked: bool = False
     confirmation: tuple[Any, ...] | None = None
+    connections: int = 0
+
+    def greet(self, connection: Any) -> None:
+        """Count a new connection, after what redis-py says on it first: whom it leads to is to be checked."""
+        connection.on_connect()
+        self.connections += 1
 
     def require_confirmed(self, reply: Any, name: str) -> None:
         """Raise `StoreUnavailable` unless the answer to `confirmation` says that the batch is safe."""
@@ -111,6 +118,12 @@ def _confirmation(
         )
     if settings["appendfsync"] == "always" or (durability.wanted == "everysec" and settings["appendfsync"] != "no"):
         return _wait(durability)
+    if settings["appendfsync"] == "no":
+        # WAITAOF would wait for as long as the system likes
+        raise LocalError(
+            f"{where} leaves it to its system when money gets to the disk (appendfsync is no): CONFIG SET appendfsync "
+            "always, or accept to forget everything with ?durability=none"
+        )
     if version >= _WAITAOF:
         return ("WAITAOF", 1, durability.replicas, _CONFIRM_MS)
     raise LocalError(

@@ -18,15 +18,19 @@ from redis import exceptions as failures
 
 from settlement_core.stores._json import kept
 from settlement_core.stores.redis import pruning, queries, sharing, suspense
-from settlement_core.stores.redis.account import AccountView, QueueTooShort, look
+from settlement_core.stores.redis.account import AccountView, QueueTooShort
 from settlement_core.stores.redis.enqueueing import enqueue, entered
+from settlement_core.stores.redis.importing import import_account
 from settlement_core.stores.redis.inspection import inspect
 from settlement_core.stores.redis.layout import AccountKeys, Keyspace, require_storable
+from settlement_core.stores.redis.looking import look
 from settlement_core.stores.redis.queries import Work
 from settlement_core.stores.redis.rows import ROW_QUERIES, answer_rows, distinct, read_rows
+from settlement_core.stores.redis.scripts import Call, Reply
 from settlement_core.stores.redis.servers import Servers
 from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError, StoreUnavailable
+from settlement_core.values.records import AccountOverview, Attempt, Entry
 
 __all__ = ["RedisStore"]
 
@@ -89,6 +93,7 @@ class RedisStore:
             c.Share: self._share,
             c.Nudge: lambda command: sharing.nudge(places, command),
             c.Workers: lambda _: queries.workers(places),
+            c.Values: lambda command: queries.values(places, command),
         }
 
     def __repr__(self) -> str:
@@ -140,6 +145,16 @@ class RedisStore:
             sleep(max(0.0, until - monotonic()))
         return False
 
+    def import_account(self, account: AccountOverview, entries: Iterable[Entry], attempts: Iterable[Attempt]) -> None:
+        """Take one account over from another store; see `settlement_core.abc.ImportingStore`."""
+        require_storable([account.account_id])
+        self._carry_out(import_account(self._places, account, entries, attempts))
+
+    @property
+    def partitions(self) -> int:
+        """Into how many parts the accounts are divided."""
+        return len(self._places.partitions)
+
     def inspect(self) -> list[str]:
         """Return one sentence for everything in the store that is not as it should be; reads all of it."""
         problems: list[str] = self._carry_out(inspect(self._places))
@@ -190,19 +205,27 @@ class RedisStore:
     def _work_on(self, account_id: str, items: _Indexed, results: list[c.Result]) -> Work[None]:
         """Carry out one account's commands in order."""
         keys = self._places.account(account_id)
+        runs = [(kind, list(group)) for kind, group in groupby(items, key=lambda item: _kind(item[1]))]
         uncounted = 0
-        for kind, group in groupby(items, key=lambda item: _kind(item[1])):
-            run = list(group)
+        ahead: Reply = None
+        for place, (kind, run) in enumerate(runs):
             commands = [command for _, command in run]
             if kind.startswith("enqueue"):
-                (reply,) = yield [enqueue(self._places, keys, commands, self._asker(keys))]
-                answers, uncounted = entered(commands, reply)
+                calls = [enqueue(self._places, keys, commands, self._asker(keys))]
+                if place + 1 < len(runs) and runs[place + 1][0] == "change":
+                    # what the next commands need to know is asked for in the same round
+                    calls += self._look_ahead(keys, [command for _, command in runs[place + 1][1]])
+                reply, *looks = yield calls
+                answers, behind = entered(commands, reply)
+                uncounted = max(uncounted, behind)
+                ahead = looks[0] if looks else None
             elif kind == "rows":
                 answers = yield from self._read(keys, commands)
             else:
-                answers = yield from self._change(keys, commands)
-            for (place, _), answer in zip(run, answers, strict=True):
-                results[place] = answer
+                answers = yield from self._change(keys, commands, ahead=ahead)
+                ahead = None
+            for (number, _), answer in zip(run, answers, strict=True):
+                results[number] = answer
         if uncounted > FOLD_AT:
             yield from self._change(keys, [], fold=True)
 
@@ -214,15 +237,23 @@ class RedisStore:
             results += answer_rows(keys, together, reply)
         return results
 
+    def _look_ahead(self, keys: AccountKeys, commands: Sequence[c.Command[Any]]) -> list[Call]:
+        view = self._views.get(keys.account_id)
+        return [] if view is not None and view.take(commands) else [look(keys, commands)]
+
     def _change(
-        self, keys: AccountKeys, commands: Sequence[c.Command[Any]], *, fold: bool = False
+        self, keys: AccountKeys, commands: Sequence[c.Command[Any]], *, ahead: Reply = None, fold: bool = False
     ) -> Work[list[c.Result]]:
-        """Look at the account, decide, and change it; look again if somebody else changed it meanwhile."""
+        """Look at the account, decide, and change it; look again if somebody else changed it meanwhile.
+
+        `ahead` is what a look has told already.
+        """
         results: list[c.Result] = []
         at_least = 0
         view = self._views.pop(keys.account_id, None)
-        if view is not None and (fold or not view.take(commands)):
-            view = None
+        if ahead is not None or (view is not None and (fold or not view.take(commands))):
+            view = None if ahead is None else AccountView(keys, commands, ahead)
+        taken = view is not None and ahead is None
         for _ in range(DISAGREEMENTS):
             if view is None:
                 left = commands[len(results) :]
@@ -235,6 +266,10 @@ class RedisStore:
                 continue
             becomes = f"{self._id}:{next(self._changes)}"
             change = view.change(becomes=becomes, asker=self._asker(keys), channel=self._places.channel, fold=fold)
+            if change is None and taken:
+                # nothing was asked of Redis, where others may have been meanwhile
+                view, taken = None, False
+                continue
             if change is None or (yield [change]) == [1]:
                 results += answers
                 if len(results) == len(commands):

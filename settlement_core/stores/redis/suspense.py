@@ -15,7 +15,7 @@ from settlement_core.stores.redis.queries import Work
 from settlement_core.stores.redis.scripts import Call, script
 from settlement_core.values import commands as c
 from settlement_core.values.decisions import may_assign
-from settlement_core.values.errors import LocalError, SuspenseConflict, UnknownSuspense
+from settlement_core.values.errors import LocalError, SuspenseConflict, UnknownAccount, UnknownSuspense
 from settlement_core.values.records import Direction, SuspenseItem
 
 __all__ = ["assign", "finish_assignments", "suspend"]
@@ -45,7 +45,11 @@ def assign(places: Keyspace, command: c.Assign) -> Work[c.Result]:
     item = suspense_of(command.settlement_id, row)
     if not may_assign(item, command.account_id):
         # it is there already, or being entered: entering it again does no harm
-        return (yield from _enter(places, item, command.at))
+        return (yield from _finish(places, item, command.at))
+    # an account is there for ever once it is: whoever finishes what begins here finds the same answer
+    (state,) = yield [Call("HGET", [places.account(command.account_id).account], ["state"])]
+    if state is None:
+        raise UnknownAccount(command.account_id)
     assigned = replace(
         item,
         account_id=command.account_id,
@@ -54,7 +58,7 @@ def assign(places: Keyspace, command: c.Assign) -> Work[c.Result]:
         assigned_at=command.at,
     )
     if (yield from _move(places, item, assigned, "assigning")):
-        return (yield from _finish(places, assigned))
+        return (yield from _finish(places, assigned, command.at))
     # somebody else was quicker: what they decided is looked at
     return (yield from assign(places, command))
 
@@ -64,12 +68,14 @@ def finish_assignments(places: Keyspace) -> Work[None]:
     (begun,) = yield [Call("ZRANGE", [places.suspense_assigning], [0, -1])]
     for settlement_id in begun:
         (row,) = yield [Call("HGET", [places.suspense], [settlement_id])]
-        yield from _finish(places, suspense_of(settlement_id, row))
+        item = suspense_of(settlement_id, row)
+        # unless somebody else has finished it meanwhile
+        if item.assigned_at is not None:
+            yield from _finish(places, item, item.assigned_at)
 
 
-def _finish(places: Keyspace, assigned: SuspenseItem) -> Work[c.Result]:
-    assert assigned.assigned_at is not None, "it is being assigned"
-    answer = yield from _enter(places, assigned, assigned.assigned_at)
+def _finish(places: Keyspace, assigned: SuspenseItem, at: float) -> Work[c.Result]:
+    answer = yield from _enter(places, assigned, at)
     if isinstance(answer, LocalError):
         unassigned = replace(assigned, account_id=None, reason="", assigned_by="", assigned_at=None)
         yield from _move(places, assigned, unassigned, "unassigned")

@@ -1,7 +1,7 @@
 -- Change one account, if it still is as it was when the change was decided.
 --
 -- KEYS  account, then for o and i each: entries, keys, took; then attempts, claims, notes (of the account);
---       due, accounts, history, unclosed, prunable, lease, rings (of the partition)
+--       due, accounts, history, unclosed, prunable, lease, rings, noted (of the partition)
 -- ARGV  a JSON object in which every value is text:
 --       account      id
 --       version      of the account when it was looked at, '' if there was none
@@ -24,7 +24,7 @@ local LANES = {
   i = {entries = KEYS[5], keys = KEYS[6], took = KEYS[7]},
 }
 local ATTEMPTS, CLAIMS, NOTES = KEYS[8], KEYS[9], KEYS[10]
-local DUE, ACCOUNTS, HISTORY, UNCLOSED, PRUNABLE, LEASE, RINGS = unpack(KEYS, 11, 17)
+local DUE, ACCOUNTS, HISTORY, UNCLOSED, PRUNABLE, LEASE, RINGS, NOTED = unpack(KEYS, 11, 18)
 
 local change = cjson.decode(ARGV[1])
 
@@ -95,6 +95,13 @@ for _, note in ipairs(change.notes) do
     redis.call('HDEL', NOTES, note[1])
   else
     redis.call('HSET', NOTES, note[1], note[2])
+  end
+end
+if #change.notes > 0 then
+  if redis.call('EXISTS', NOTES) == 1 then
+    redis.call('ZADD', NOTED, 0, change.account)
+  else
+    redis.call('ZREM', NOTED, change.account)
   end
 end
 

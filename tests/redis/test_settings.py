@@ -1,0 +1,369 @@
+"""A server that cannot keep money is refused in a sentence that says what to change there, or what to accept here."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+
+import pytest
+import redis
+from redis.cluster import RedisCluster
+from redis.sentinel import Sentinel
+
+from settlement_core.stores.redis import RedisStore, connect_redis
+from settlement_core.stores.redis.settings import Durability, check_server
+from settlement_core.values.errors import LocalError, StoreUnavailable
+from settlement_core.values.results import Entered
+from tests.redis.servers import HOST, RedisServer, reserve_port
+from tests.redis.support import fresh_namespace, overview_of, raised, store_on
+from tests.redis.topologies import Cluster, Sentinels
+from tests.stores.books import entered, opened
+
+WAITAOF = (7, 2)
+
+
+@contextmanager
+def changed(server: RedisServer, **settings: str) -> Iterator[None]:
+    """Change the server's settings for a while."""
+    with server.client() as client:
+        names = [name.replace("_", "-") for name in settings]
+        before: dict[str, Any] = {name: next(iter(client.config_get(name).values())) for name in names}
+        for name, value in zip(names, settings.values(), strict=True):
+            client.config_set(name, value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                client.config_set(name, value)
+
+
+def version_of(server: RedisServer) -> tuple[int, ...]:
+    """Return the version of the protocol's commands that the server has."""
+    with server.client() as client:
+        info: Any = client.info("server")
+    return tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
+
+
+def works(store: RedisStore) -> bool:
+    """Tell whether the store keeps a debt; closes it."""
+    try:
+        return not raised(store.apply([opened(), entered("works", "1")])) and overview_of(store).outgoing.queued == 1
+    finally:
+        store.close()
+
+
+def refusal(url: str, **options: Any) -> str:
+    """Return why the store is not opened."""
+    with pytest.raises(LocalError) as caught:
+        store_on(url, **options)
+    return str(caught.value)
+
+
+def test_a_server_that_forgets_is_refused_unless_that_is_accepted(shared: RedisServer) -> None:
+    """Without an append-only file only `durability=none` opens it."""
+    with changed(shared, appendonly="no"):
+        for durability in ("always", "everysec"):
+            said = refusal(shared.url(), durability=durability)
+            assert "forgets everything when it stops (appendonly is no): CONFIG SET appendonly yes" in said
+            assert said.endswith("?durability=none")
+        assert works(store_on(shared.url() + "?durability=none"))
+
+
+def test_a_server_that_leaves_its_disk_to_chance_is_refused(shared: RedisServer) -> None:
+    """Not even WAITAOF helps where nothing is synced."""
+    with changed(shared, appendfsync="no"):
+        for durability in ("always", "everysec"):
+            said = refusal(shared.url(), durability=durability)
+            assert "(appendfsync is no): CONFIG SET appendfsync always" in said
+            assert said.endswith("?durability=none")
+        assert works(store_on(shared.url() + "?durability=none"))
+
+
+def test_a_server_that_is_late_to_its_disk_is_asked_to_confirm_or_refused(shared: RedisServer) -> None:
+    """From 7.2 on every batch is confirmed with WAITAOF; before, only `durability=everysec` opens it."""
+    with changed(shared, appendfsync="everysec"):
+        if version_of(shared) >= WAITAOF:
+            store = store_on(shared.url())
+            assert store._servers._durability.confirmation == ("WAITAOF", 1, 0, 2000)
+            assert works(store)
+        else:
+            said = refusal(shared.url())
+            assert "appendfsync is everysec, and version" in said
+            assert said.endswith("or accept to forget the last second with ?durability=everysec")
+        assert works(store_on(shared.url() + "?durability=everysec"))
+
+
+def test_a_server_that_drops_keys_is_refused_unless_that_is_accepted(shared: RedisServer) -> None:
+    """Debts would go first."""
+    with changed(shared, maxmemory_policy="allkeys-lru"):
+        said = refusal(shared.url())
+        assert "CONFIG SET maxmemory-policy noeviction" in said
+        assert said.endswith("?allow_eviction=yes")
+        assert works(store_on(shared.url() + "?allow_eviction=yes"))
+        assert works(store_on(shared.url(), allow_eviction=True))
+
+
+def test_a_replica_is_refused(shared: RedisServer, own: RedisServer) -> None:
+    """It forgets what it is told."""
+    with own.client() as client:
+        client.replicaof(HOST, shared.port)
+        assert "is a replica, which forgets what it is told: name its primary" in refusal(own.url())
+
+
+class _Scripted:
+    """Answers what `check_server` asks as some other server would, which there is none of here."""
+
+    def __init__(self, version: str, **settings: str) -> None:
+        self._info = {"redis_version": version, "role": "master"}
+        self._settings = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"} | {
+            name.replace("_", "-"): value for name, value in settings.items()
+        }
+
+    def info(self) -> dict[str, str]:
+        """Say what it is."""
+        return self._info
+
+    def config_get(self, name: str) -> dict[str, str]:
+        """Say how it is set up."""
+        return {name: self._settings[name]}
+
+    def confirmation(self, **wanted: Any) -> tuple[Any, ...] | None:
+        """Return how it is to confirm a batch."""
+        durability = Durability(**wanted)
+        check_server(cast("redis.Redis", self), durability, "redis://there")
+        return durability.confirmation
+
+
+def test_an_old_version_is_refused() -> None:
+    """By what it says it is."""
+    with pytest.raises(LocalError, match=r"has version 6\.0\.16; 6\.2 or newer is needed: upgrade it"):
+        _Scripted("6.0.16").confirmation()
+    assert _Scripted("6.2.0").confirmation() is None
+
+
+@pytest.mark.parametrize(
+    ("version", "appendfsync", "wanted", "confirmation"),
+    [
+        ("7.0.15", "always", {}, None),
+        ("7.0.15", "always", {"replicas": 2}, ("WAIT", 2, 2000)),
+        ("7.2.0", "always", {"replicas": 2}, ("WAIT", 2, 2000)),
+        ("7.2.0", "everysec", {}, ("WAITAOF", 1, 0, 2000)),
+        ("8.0.0", "everysec", {"replicas": 1}, ("WAITAOF", 1, 1, 2000)),
+        ("10.1.0", "everysec", {"wanted": "everysec"}, None),
+        ("7.0.15", "everysec", {"wanted": "everysec", "replicas": 1}, ("WAIT", 1, 2000)),
+        ("7.2.0", "no", {"wanted": "none", "replicas": 1}, ("WAIT", 1, 2000)),
+    ],
+)
+def test_a_batch_is_confirmed_as_the_server_can(
+    version: str, appendfsync: str, wanted: dict[str, Any], confirmation: tuple[Any, ...] | None
+) -> None:
+    """By its settings alone, by its replicas, or by its disk."""
+    assert _Scripted(version, appendfsync=appendfsync).confirmation(**wanted) == confirmation
+
+
+@pytest.mark.parametrize("reply", [[0, 1], [1, 0], 0, redis.ResponseError("WAITAOF cannot be used")])
+def test_a_batch_that_is_not_confirmed_is_not_reported(reply: Any) -> None:
+    """On too few replicas, or not on the disk."""
+    durability = Durability(replicas=1)
+    with pytest.raises((StoreUnavailable, redis.ResponseError)):
+        durability.require_confirmed(reply, "redis://there")
+    for enough in ([1, 1], 1, [1, 2]):
+        durability.require_confirmed(enough, "redis://there")
+
+
+@pytest.mark.parametrize("hidden", ["forbidden", "renamed"])
+def test_a_server_that_does_not_tell_its_settings_is_refused_unless_that_is_accepted(
+    tmp_path_factory: pytest.TempPathFactory, hidden: str
+) -> None:
+    """As those of providers often do: CONFIG is renamed, or forbidden to the user."""
+    settings = {"rename_command": 'CONFIG ""'} if hidden == "renamed" else {}
+    with RedisServer(tmp_path_factory.mktemp("redis"), **settings) as server, server.client() as client:  # type: ignore[arg-type]
+        client.execute_command("ACL", "SETUSER", "joe", "on", ">pw", "~*", "&*", "+@all", "-config")
+        url = server.url().replace("redis://", "redis://joe:pw@")
+        said = refusal(url)
+        assert "does not let its settings be read" in said
+        assert said.endswith("say so with ?unchecked=yes")
+        assert works(store_on(url + "?unchecked=yes"))
+
+
+def test_partitions_stay_as_they_were_made(shared: RedisServer) -> None:
+    """Another number is refused, none takes what is there."""
+    namespace = fresh_namespace()
+    store_on(shared.url(), namespace=namespace, partitions=4).close()
+    said = refusal(shared.url(), namespace=namespace, partitions=8)
+    assert "has 4 partitions, which cannot be changed to 8: leave the option out" in said
+    store = connect_redis(shared.url(), namespace=namespace, create=False)
+    assert len(store._places.partitions) == 4
+    store.close()
+
+
+def test_a_store_of_another_format_is_refused(shared: RedisServer) -> None:
+    """And not touched."""
+    namespace = fresh_namespace()
+    with shared.client() as client:
+        client.hset(f"{{{namespace}}}:settings", mapping={"format": 77, "partitions": 4})
+        assert "has format 77, this version knows 1; it was not changed" in refusal(shared.url(), namespace=namespace)
+
+
+@pytest.mark.parametrize("left", [None, {"format": 1}])
+def test_a_store_that_is_not_there_is_not_made_unless_asked(shared: RedisServer, left: dict[str, Any] | None) -> None:
+    """Also if whoever made it ended half-way."""
+    namespace = fresh_namespace()
+    with shared.client() as client:
+        if left:
+            client.hset(f"{{{namespace}}}:settings", mapping=left)
+        assert "there is no store" in refusal(shared.url(), namespace=namespace, create=False, partitions=None)
+        assert bool(client.exists(f"{{{namespace}}}:settings")) == bool(left)
+    assert works(store_on(shared.url(), namespace=namespace))
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("durability=sometimes", "store option durability is one of always, everysec, none, not 'sometimes'"),
+        ("replicas=many", "store option replicas is a number, not 'many'"),
+        ("partitions=-1", "store option partitions is a number, not '-1'"),
+        ("partitions=0", "store option partitions is 1 to 4096, not 0"),
+        ("partitions=5000", "store option partitions is 1 to 4096, not 5000"),
+        ("unchecked=maybe", "store option unchecked is yes or no, not 'maybe'"),
+        ("allow_eviction=", "store option allow_eviction is yes or no, not ''"),
+        ("namespace={a}", "store option namespace is some name without braces, not '{a}'"),
+        ("namespace=", "store option namespace is some name without braces, not ''"),
+        ("durabilty=none", "durabilty"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(shared: RedisServer, query: str, sentence: str) -> None:
+    """In one sentence that names it, also if it is misspelt."""
+    with pytest.raises(LocalError) as caught:
+        connect_redis(f"{shared.url()}?{query}")
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("http://127.0.0.1:6379", "store http://… is not known; for Redis there are redis, rediss, unix"),
+        ("redis+cluster+tls://127.0.0.1", "is not known"),
+        ("127.0.0.1:6379", "is not known"),
+        ("redis+sentinel://127.0.0.1:26379", "it names no service: redis+sentinel://host:port,host:port/service"),
+        ("redis+sentinel://:26379/settlement", "it names no host"),
+        ("redis://127.0.0.1:many", "cannot be used"),
+        ("redis+cluster://127.0.0.1:many", "cannot be used"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_refused(url: str, sentence: str) -> None:
+    """In one sentence."""
+    with pytest.raises(LocalError) as caught:
+        connect_redis(url)
+    assert sentence in str(caught.value)
+
+
+def test_nobody_there_and_somebody_else_there_are_told_in_a_sentence() -> None:
+    """Neither a closed port nor a server of another kind is a reason for a traceback."""
+    port, claim = reserve_port()
+    kinds = [f"redis://{HOST}:{port}", f"redis+sentinel://{HOST}:{port}/settlement", f"redis+cluster://{HOST}:{port}"]
+    for url in (*kinds, "unix:///nowhere/redis.sock"):
+        with pytest.raises(LocalError, match="cannot use the store at "):
+            connect_redis(url)
+    claim.close()
+    with socket.create_server((HOST, 0)) as listener:
+
+        def serve() -> None:
+            with ExitStack() as stack:
+                while True:
+                    try:
+                        connection, _ = listener.accept()
+                    except OSError:
+                        return
+                    stack.enter_context(connection)
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with pytest.raises(LocalError, match="cannot use the store at "):
+            connect_redis(f"redis://{HOST}:{listener.getsockname()[1]}", socket_timeout=1.0)
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+def test_what_is_no_store_at_the_place_of_one_is_told_in_a_sentence(shared: RedisServer) -> None:
+    """A key of another type is where the store's settings should be."""
+    namespace = fresh_namespace()
+    with shared.client() as client:
+        client.set(f"{{{namespace}}}:settings", "mine")
+        assert "WRONGTYPE" in refusal(shared.url(), namespace=namespace)
+
+
+@pytest.mark.parametrize("kind", ["client", "sentinel", "cluster", "unix"])
+@pytest.mark.slow
+def test_a_given_client_works(tmp_path_factory: pytest.TempPathFactory, shared: RedisServer, kind: str) -> None:
+    """Its connection settings are used, and it stays its owner's: closing the store does not close it."""
+    with ExitStack() as stack:
+        client: redis.Redis | RedisCluster
+        if kind == "sentinel":
+            group = stack.enter_context(Sentinels(tmp_path_factory.mktemp("sentinels")))
+            sentinels: Any = Sentinel([(HOST, server.port) for server in group.sentinels])
+            client = sentinels.master_for("settlement")
+        elif kind == "cluster":
+            cluster = stack.enter_context(Cluster(tmp_path_factory.mktemp("cluster")))
+            client = RedisCluster(host=HOST, port=cluster.servers[0].port)
+        else:
+            client = redis.Redis.from_url(shared.unix_url() if kind == "unix" else shared.url())
+        stack.callback(client.close)
+        namespace = fresh_namespace()
+        store = connect_redis(client, namespace=namespace)
+        assert "redis" in repr(store) or "unix" in repr(store)
+        assert works(store)
+        assert client.hget(f"{{{namespace}}}:settings", "partitions") == b"64"
+
+
+@pytest.fixture(name="pair")
+def pair_fixture(tmp_path_factory: pytest.TempPathFactory, own: RedisServer) -> Iterator[RedisServer]:
+    """Run a replica of the test's own server."""
+    directory = tmp_path_factory.mktemp("redis")
+    with RedisServer(directory / "replica", replicaof=f"{HOST} {own.port}") as replica:
+        yield replica
+
+
+def test_a_batch_waits_for_its_replica(own: RedisServer, pair: RedisServer) -> None:
+    """With the replica gone it is not reported; it is when the replica is back, and holds once."""
+    store = store_on(own.url(), replicas=1)
+    assert not raised(store.apply([opened(), entered("0", "1")]))
+    pair.pause()
+    with pytest.raises(StoreUnavailable, match="0 of 1 replicas asked for; the same batch may safely be applied again"):
+        store.apply([entered("1", "5")])
+    pair.resume()
+    (answer,) = _until_taken(lambda: store.apply([entered("1", "5")]))
+    assert answer == Entered(entered("1", "5").amount, replay=True)
+    assert overview_of(store).outgoing.queued == 6
+    store.close()
+
+
+def _until_taken(apply: Callable[[], list[Any]]) -> list[Any]:
+    for _ in range(10):
+        try:
+            return apply()
+        except StoreUnavailable as problem:
+            last = problem
+    raise last
+
+
+def test_settings_that_get_worse_are_noticed_with_the_next_connection(own: RedisServer) -> None:
+    """The sentence is the same, but an operator may be at it: the store resumes when it is set back."""
+    store = store_on(own.url())
+    store.apply([opened()])
+    with own.client() as client:
+        client.config_set("appendfsync", "no")
+        client.client_kill_filter(_type="normal", skipme=True)
+        with pytest.raises(StoreUnavailable):
+            store.apply([entered("1", "5")])
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="CONFIG SET appendfsync always"):
+                store.apply([entered("1", "5")])
+        client.config_set("appendfsync", "always")
+    assert not raised(store.apply([entered("1", "5")]))
+    assert overview_of(store).outgoing.entered == 5
+    store.close()
