@@ -27,7 +27,7 @@ from settlement_core.http.connections import load_hypercorn
 from settlement_core.http.requests import Dialect
 from settlement_core.values.errors import LocalError
 
-__all__ = ["ServerAddresses", "ServerConfig", "start_server"]
+__all__ = ["ServerAddresses", "ServerConfig", "listen", "start_server"]
 
 BACKLOG = 1024
 """Connections the system may hold for us: a burst of connectors reconnecting after a restart."""
@@ -75,6 +75,8 @@ async def start_server(
     config: ServerConfig | None = None,
     core_config: CoreConfig | None = None,
     observer: Observer | None = None,
+    listener: socket.socket | None = None,
+    admin_listener: socket.socket | None = None,
     shutdown_trigger: Callable[[], Awaitable[object]] = anyio.sleep_forever,
     task_status: TaskStatus[ServerAddresses] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -83,15 +85,19 @@ async def start_server(
     Runs on trio and asyncio; start it in a task group to learn the addresses once it listens:
     `addresses = await tasks.start(partial(start_server, connect_engine, store=…, connector=…))`.
 
+    Sockets that listen already, `listener` and `admin_listener`, take the place of hosts and ports, and are closed at
+    the end.
+
     Raises `LocalError` if it cannot listen; what breaks the engine or the store for good is raised in a group.
     """
     config = config or ServerConfig()
     settings, admin_settings = _hypercorn(config), _hypercorn(ServerConfig(drain_s=config.drain_s))
     with contextlib.ExitStack() as sockets:
-        listener = sockets.enter_context(_listen(config.host, config.port, "--port"))
-        admin_listener = None
-        if config.admin_port is not None:
-            admin_listener = sockets.enter_context(_listen(config.admin_host, config.admin_port, "--admin-port"))
+        listener = sockets.enter_context(listener or listen(config.host, config.port, "--port"))
+        if admin_listener is None and config.admin_port is not None:
+            admin_listener = listen(config.admin_host, config.admin_port, "--admin-port")
+        if admin_listener is not None:
+            sockets.enter_context(admin_listener)
         async with (
             open_core(connect_engine, store=store, connector=connector, config=core_config, observer=observer) as core,
             anyio.create_task_group() as tasks,
@@ -165,7 +171,7 @@ async def _serve(app: Any, settings: hypercorn.Config, listener: socket.socket, 
             asked.set()
 
 
-def _listen(host: str, port: int, option: str) -> socket.socket:
+def listen(host: str, port: int, option: str) -> socket.socket:
     """Return a socket that listens, so that a port in use is one clear sentence before anything is opened."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]

@@ -18,6 +18,8 @@ _COMMANDS = {
     "attempts": ("settlement_core.cli.books", "List attempts: payments and credits, done and under way."),
     "resolve": ("settlement_core.cli.books", "Say what became of an attempt in doubt or held."),
     "suspense": ("settlement_core.cli.books", "List, and assign, money whose owner is unknown."),
+    "workers": ("settlement_core.cli.sharing", "Show who shares a store, and which part of it."),
+    "migrate": ("settlement_core.cli.migrate", "Move books from one store to another, as from SQLite to Redis."),
     "audit": ("settlement_core.cli.books", "Prove that no money was lost or doubled."),
 }
 

@@ -22,12 +22,12 @@ from settlement_core.store_urls import DEFAULT_STORE
 from settlement_core.values.errors import LocalError
 from settlement_core.values.records import AttemptState
 
-__all__ = ["accounts", "attempts", "audit", "resolve", "suspense"]
+__all__ = ["accounts", "attempts", "audit", "count", "make_table", "on_books", "print_table", "resolve", "suspense"]
 
 _UNCLOSED = tuple(state.value for state in AttemptState if state is not AttemptState.CLOSED)
 
 
-def _on_books(command: Callable[..., None]) -> Callable[..., None]:
+def on_books(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say whose books, and the opened books as its first argument."""
 
     @click.option(
@@ -53,7 +53,7 @@ def _on_books(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@_on_books
+@on_books
 def accounts(source: Source, *, as_json: bool) -> None:
     """List accounts: what each owes its peer and has settled, what its peer paid and is credited.
 
@@ -65,7 +65,7 @@ def accounts(source: Source, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
         return
-    table = _table("account", "state", "", "entered", "queued", "open", "settled", "in doubt / held")
+    table = make_table("account", "state", "", "entered", "queued", "open", "settled", "in doubt / held")
     for account in found:
         state = account["state"] + (f", {account['step']}".replace("_", " ") if account["step"] else "")
         for direction, parked in (("outgoing", "in_doubt"), ("incoming", "held")):
@@ -74,7 +74,7 @@ def accounts(source: Source, *, as_json: bool) -> None:
                 first = (account["id"], state) if direction == "outgoing" else ("", "")
                 figures = [sums[name] for name in ("entered", "queued", "open", "settled", parked)]
                 table.add_row(*first, direction, *figures)
-    _print(table, _count(len(found), "account"))
+    print_table(table, count(len(found), "account"))
 
 
 @click.command()
@@ -87,7 +87,7 @@ def accounts(source: Source, *, as_json: bool) -> None:
     help="Only these; may be repeated.",
 )
 @click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="At most so many.")
-@_on_books
+@on_books
 def attempts(source: Source, *, as_json: bool, account: str | None, states: tuple[str, ...], limit: int) -> None:
     """List attempts, oldest first: each is one payment to the peer, or one credit at the connector.
 
@@ -101,12 +101,12 @@ def attempts(source: Source, *, as_json: bool, account: str | None, states: tupl
     if as_json:
         click.echo(json.dumps(found))
         return
-    table = _table("attempt", "account", "", "amount", "settled", "state", "since", "why")
+    table = make_table("attempt", "account", "", "amount", "settled", "state", "since", "why")
     for a in found:
         when = datetime.fromtimestamp(a["closed_at"] or a["claimed_at"], UTC).isoformat(" ", "seconds")
         state = a["state"].replace("_", " ")
         table.add_row(a["id"], a["account"], a["direction"], a["amount"], a["settled"] or "", state, when, a["reason"])
-    _print(table, _count(len(found), "attempt"))
+    print_table(table, count(len(found), "attempt"))
 
 
 @click.command()
@@ -117,7 +117,7 @@ def attempts(source: Source, *, as_json: bool, account: str | None, states: tupl
 @click.option("--release", is_flag=True, help="Only a held credit: offer it to the connector again under the same key.")
 @click.option("--reason", required=True, help="How you know; kept with the attempt.")
 @click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept with the attempt.")
-@_on_books
+@on_books
 def resolve(source: Source, *, as_json: bool, attempt_id: str, reason: str, by: str, **said: Any) -> None:
     """Say what became of an attempt in doubt (did the payment happen?) or held (did the connector credit it?).
 
@@ -144,7 +144,7 @@ def resolve(source: Source, *, as_json: bool, attempt_id: str, reason: str, by: 
 @click.option("--assign", nargs=2, metavar="SETTLEMENT_ID ACCOUNT", help="Credit this money to this account.")
 @click.option("--reason", default="", help="How you know whose it is; kept.")
 @click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept.")
-@_on_books
+@on_books
 def suspense(source: Source, *, as_json: bool, assign: tuple[str, str] | None, reason: str, by: str) -> None:
     """List money that arrived and whose owner the engine cannot tell; --assign says whose it is.
 
@@ -161,15 +161,15 @@ def suspense(source: Source, *, as_json: bool, assign: tuple[str, str] | None, r
         return
     if assign is not None:
         click.echo(f"settlement {assign[0]} is now account {assign[1]}'s")
-    table = _table("settlement", "amount", "arrived", "details")
+    table = make_table("settlement", "amount", "arrived", "details")
     for item in found:
         when = datetime.fromtimestamp(item["reported_at"], UTC).isoformat(" ", "seconds")
         table.add_row(item["settlement_id"], item["amount"], when, json.dumps(item["details"]))
-    _print(table, f"{_count(len(found), 'settlement')} without an owner")
+    print_table(table, f"{count(len(found), 'settlement')} without an owner")
 
 
 @click.command()
-@_on_books
+@on_books
 def audit(source: Source, *, as_json: bool) -> None:
     """Prove, from the store alone, that no money was lost or doubled; exit code 1 if something does not add up.
 
@@ -186,12 +186,12 @@ def audit(source: Source, *, as_json: bool) -> None:
 
 
 def _print_audit(report: dict[str, Any]) -> None:
-    table = _table("", "entered", "queued", "open", "settled", "in doubt / held")
+    table = make_table("", "entered", "queued", "open", "settled", "in doubt / held")
     for direction in ("outgoing", "incoming"):
         table.add_row(direction, *(report[direction][n] for n in ("entered", "queued", "open", "settled", "parked")))
     entries = "1 entry" if report["entries"] == 1 else f"{report['entries']} entries"
-    accounts, attempts = _count(len(report["accounts"]), "account"), _count(report["attempts"], "attempt")
-    _print(table, f"{accounts}, {entries}, {attempts}")
+    accounts, attempts = count(len(report["accounts"]), "account"), count(report["attempts"], "attempt")
+    print_table(table, f"{accounts}, {entries}, {attempts}")
     for kind, what in (("in_doubt", "in doubt"), ("held", "held")):
         for a in report[kind]:
             click.echo(f"{what}: {a['amount']} of account {a['account']}, attempt {a['attempt_id']}: {a['reason']}")
@@ -201,7 +201,7 @@ def _print_audit(report: dict[str, Any]) -> None:
         click.echo(f"PROBLEM: account {problem['account']!r}, {problem['row']}: {problem['problem']}")
     waiting = sum(len(report[kind]) for kind in ("in_doubt", "held", "unattributed"))
     if not report["ok"]:
-        problems = _count(len(report["problems"]), "problem")
+        problems = count(len(report["problems"]), "problem")
         click.echo(f"{problems}: the books do not add up; stop the server, and keep the store as it is")
     elif waiting:
         wait = "1 item waits" if waiting == 1 else f"{waiting} items wait"
@@ -233,7 +233,8 @@ def _all(page: Callable[[str], list[dict[str, Any]]], key: Callable[[dict[str, A
         after = key(found[-1])
 
 
-def _table(*columns: str) -> Table:
+def make_table(*columns: str) -> Table:
+    """Return a table whose amounts and ids stay whole."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         figures = column in {"amount", "entered", "queued", "open", "settled", "in doubt / held"}
@@ -243,11 +244,13 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
+    """Return "1 account", "2 accounts"."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _print(table: Table, summary: str) -> None:
+def print_table(table: Table, summary: str) -> None:
+    """Print a table, unless it is empty, and a line below it."""
     console = Console()
     if not console.is_terminal:
         console.width = 250  # a file has no edge to fold at

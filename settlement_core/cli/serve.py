@@ -15,8 +15,9 @@ import anyio
 import click
 from anyio.abc import TaskStatus
 
-from settlement_core.abc import ConnectEngine
+from settlement_core.abc import ConnectEngine, Store
 from settlement_core.cli.types import AMOUNT, SECONDS
+from settlement_core.cli.workers import Place, keep_workers, my_place
 from settlement_core.connector import open_connector
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.effects import describe
@@ -61,7 +62,24 @@ _PORT = click.IntRange(-1, 65535)
     metavar="NAME=VALUE",
     help="An option of a shipped engine; -o may be repeated, the variable separates by spaces.",
 )
-@_option("--store", default=DEFAULT_STORE, help="Where money is remembered: sqlite:PATH, or memory: to try things out.")
+@_option(
+    "--store",
+    default=DEFAULT_STORE,
+    help="Where money is remembered: sqlite:PATH, redis://HOST:PORT to share it, or memory: to try things out.",
+)
+@_option(
+    "--workers",
+    default=1,
+    type=click.IntRange(1, 1000),
+    help="Processes behind the one port; more than one need a store that they can share, in Redis.",
+)
+@_option(
+    "--lease",
+    "lease_s",
+    default=10.0,
+    type=SECONDS,
+    help="How long a process that shares its store may be silent until others take over its accounts.",
+)
 @_option(
     "--connector-url",
     default="http://127.0.0.1:7771",
@@ -91,7 +109,10 @@ _PORT = click.IntRange(-1, 65535)
 @_option("--port", default=3000, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
 @_option("--admin-host", default="127.0.0.1", help="Address of the operator's API, which has no authentication yet.")
 @_option(
-    "--admin-port", default=3001, type=_PORT, help="Port of the operator's API; 0 takes a free one, -1 serves none."
+    "--admin-port",
+    default=3001,
+    type=_PORT,
+    help="Port of the operator's API; 0 takes a free one, -1 serves none; further workers take the ports above it.",
 )
 @_option("--base-path", default="", help="A path before /accounts; long and random, it keeps strangers out.")
 @_option("--certfile", type=_FILE, help="PEM certificate: serve TLS, and HTTP/2 by ALPN.")
@@ -133,17 +154,25 @@ def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
     Prints one line with its URLs once it listens. SIGTERM answers new requests with 503, lets payments under way
     end, and exits 0; a second one cuts them (they are looked at again at the next start). If the engine or the
     store fails for good, the cause is printed and the exit code is 1; bad settings are exit code 2.
+
+    With --workers one process keeps several, which share the accounts; one that is killed is replaced, and meanwhile
+    the others look after its accounts. On several machines, each serves the same --store.
     """
     start_logging(style=settings["log_format"], level=settings["log_level"])
+    place = my_place()
+    if settings["workers"] > 1 and place is None:
+        keep_workers(settings["workers"], target, settings)
     connect_engine = load_target(target, engine_options)
     try:
         with closing(open_store(settings["store"])) as store:
-            anyio.run(_serve, target, connect_engine, store, settings, backend=settings["backend"])
+            anyio.run(_serve, target, connect_engine, store, settings, place, backend=settings["backend"])
     except Exception as problem:  # noqa: BLE001 - the last place: whatever ended the server is told, by its cause
         _exit(problem)
 
 
-async def _serve(target: str, connect_engine: ConnectEngine, store: Any, settings: dict[str, Any]) -> None:
+async def _serve(
+    target: str, connect_engine: ConnectEngine, store: Store, settings: dict[str, Any], place: Place | None
+) -> None:
     async with (
         open_connector(
             settings["connector_url"],
@@ -156,6 +185,8 @@ async def _serve(target: str, connect_engine: ConnectEngine, store: Any, setting
     ):
         stop = anyio.Event()
         tasks.start_soon(_watch_signals, stop, tasks.cancel_scope)
+        if place is not None:
+            tasks.start_soon(place.obey, stop, tasks.cancel_scope)
 
         async def run(*, task_status: TaskStatus[ServerAddresses]) -> None:
             await start_server(
@@ -165,14 +196,21 @@ async def _serve(target: str, connect_engine: ConnectEngine, store: Any, setting
                 config=_server_config(settings),
                 core_config=_core_config(settings),
                 observer=LogObserver(),
+                listener=place.listener if place else None,
+                admin_listener=place.admin_listener if place else None,
                 shutdown_trigger=stop.wait,
                 task_status=task_status,
             )
             tasks.cancel_scope.cancel()
 
         addresses = await tasks.start(run)
+        # which, if it is one of several machines', knows its URL without passwords
+        name = getattr(store, "name", settings["store"])
+        if place is not None:
+            place.tell(url=addresses.url, admin_url=addresses.admin_url, store=name)
+            return
         admin = f", admin {addresses.admin_url}" if addresses.admin_url else ""
-        click.echo(f"settlement engine {target} on {addresses.url}{admin}, store {settings['store']}")
+        click.echo(f"settlement engine {target} on {addresses.url}{admin}, store {name}")
 
 
 def _core_config(settings: dict[str, Any]) -> CoreConfig:
@@ -182,6 +220,8 @@ def _core_config(settings: dict[str, Any]) -> CoreConfig:
             credit_cap=settings["credit_cap"],
             create_unknown_accounts=settings["create_unknown_accounts"],
             shutdown_s=settings["shutdown_s"],
+            lease_s=settings["lease_s"],
+            poll_s=min(1.0, settings["lease_s"] / 3),
         )
     except ValueError as problem:
         raise LocalError(f"a setting is wrong: {problem}") from None

@@ -10,13 +10,14 @@ from typing import Any, Protocol
 
 import httpx2
 
-from settlement_core.abc import Store
+from settlement_core.abc import SharedStore, Store
 from settlement_core.auditing.audit import audit
 from settlement_core.http import views
 from settlement_core.store_urls import open_store
-from settlement_core.values.commands import Assign, Command, History, Overview, Release, Resolve, Suspense
+from settlement_core.values.commands import Assign, Command, History, Overview, Release, Resolve, Suspense, Workers
 from settlement_core.values.errors import LocalError, SettlementError
 from settlement_core.values.records import AttemptState
+from settlement_core.values.sealing import SEAL, refuse_sealed
 
 __all__ = ["Source", "open_source"]
 
@@ -40,6 +41,10 @@ class Source(Protocol):
 
     def suspense(self, after: str) -> list[dict[str, Any]]:
         """Return the next money without an owner after a settlement id."""
+        ...
+
+    def workers(self) -> dict[str, Any]:
+        """Return who shares the store, and whether it can be shared."""
         ...
 
     def audit(self) -> dict[str, Any]:
@@ -113,11 +118,21 @@ class _Stopped:
     def suspense(self, after: str) -> list[dict[str, Any]]:
         return [views.suspense_view(item) for item in self._ask(Suspense(after=after, limit=PAGE))]
 
+    def workers(self) -> dict[str, Any]:
+        partitions: int = getattr(self._store, "partitions", 1)
+        shared = isinstance(self._store, SharedStore)
+        return views.workers_view(self._ask(Workers()), shared=shared, partitions=partitions)
+
     def audit(self) -> dict[str, Any]:
         return audit(self._store).to_json()
 
+    def _decide(self, command: Command[Any]) -> None:
+        # nobody would ever act on what is decided about books that have moved
+        refuse_sealed(self._ask(SEAL))
+        self._ask(command)
+
     def resolve(self, attempt: dict[str, Any], *, settled: Decimal, reason: str, by: str) -> None:
-        self._ask(
+        self._decide(
             Resolve(
                 account_id=attempt["account"],
                 attempt_id=attempt["id"],
@@ -129,10 +144,10 @@ class _Stopped:
         )
 
     def release(self, attempt: dict[str, Any], *, reason: str, by: str) -> None:
-        self._ask(Release(account_id=attempt["account"], attempt_id=attempt["id"], reason=reason, by=by))
+        self._decide(Release(account_id=attempt["account"], attempt_id=attempt["id"], reason=reason, by=by))
 
     def assign(self, settlement_id: str, account_id: str, *, reason: str, by: str) -> None:
-        self._ask(Assign(settlement_id=settlement_id, account_id=account_id, reason=reason, by=by, at=time.time()))
+        self._decide(Assign(settlement_id=settlement_id, account_id=account_id, reason=reason, by=by, at=time.time()))
 
 
 class _Server:
@@ -170,6 +185,10 @@ class _Server:
 
     def suspense(self, after: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._request("GET", "/suspense", params={"after": after, "limit": PAGE})
+        return found
+
+    def workers(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._request("GET", "/workers")
         return found
 
     def audit(self) -> dict[str, Any]:

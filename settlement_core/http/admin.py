@@ -22,7 +22,7 @@ from settlement_core.http.app import make_quart
 from settlement_core.http.problems import BadJson
 from settlement_core.http.responses import problem
 from settlement_core.values.amounts import check_amount
-from settlement_core.values.commands import Assign, History, Overview, Release, Resolve, Suspense
+from settlement_core.values.commands import Assign, History, Overview, Release, Resolve, Suspense, Workers
 from settlement_core.values.errors import InvalidAmount, SettlementError
 from settlement_core.values.records import AttemptState
 
@@ -72,6 +72,13 @@ def _add_queries(app: Quart, core: Core) -> None:
     async def suspense() -> Any:
         found = await core.ask(Suspense(after=request.args.get("after", ""), limit=_limit()))
         return [views.suspense_view(item) for item in found]
+
+    @app.get("/workers")
+    @_answering
+    async def workers() -> Any:
+        # a server that shares its store is one of those who do
+        found = await core.ask(Workers())
+        return views.workers_view(found, shared=bool(found), partitions=core.statistics().partitions)
 
     @app.get("/audit")
     @_answering

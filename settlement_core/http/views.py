@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from settlement_core.core.lane import LaneStatus
-from settlement_core.values.records import AccountOverview, Attempt, SuspenseItem, Totals
+from settlement_core.values.records import AccountOverview, Attempt, SuspenseItem, Totals, WorkerOverview
 
-__all__ = ["account_view", "attempt_view", "lane_view", "suspense_view"]
+__all__ = ["account_view", "attempt_view", "lane_view", "suspense_view", "workers_view"]
 
 
 def account_view(account: AccountOverview) -> dict[str, Any]:
@@ -52,6 +53,18 @@ def attempt_view(attempt: Attempt) -> dict[str, Any]:
 def suspense_view(item: SuspenseItem) -> dict[str, Any]:
     """Return money whose owner is unknown, or was."""
     return asdict(item) | {"amount": f"{item.amount:f}"}
+
+
+def workers_view(workers: Sequence[WorkerOverview], *, shared: bool, partitions: int) -> dict[str, Any]:
+    """Return who shares a store that is divided into so many partitions."""
+    return {
+        "shared": shared,
+        "partitions": partitions,
+        "workers": [
+            {"id": worker.worker_id, "partitions": list(worker.partitions), "expires_in_s": worker.expires_in_s}
+            for worker in workers
+        ],
+    }
 
 
 def lane_view(lane: LaneStatus) -> dict[str, Any]:

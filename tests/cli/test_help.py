@@ -15,6 +15,8 @@ WORDS = {
     "attempts": ["--state", "in_doubt", "oldest first"],
     "resolve": ["ATTEMPT_ID", "--settled", "--all", "--nothing", "--release", "--reason", "moves real money"],
     "suspense": ["--assign", "whose owner the engine cannot tell"],
+    "workers": ["who shares a store", "--admin-url", "--store", "--json"],
+    "migrate": ["FROM TO", "Stop everything that serves FROM first", "exit code is 1"],
     "audit": ["no money was lost or doubled", "exit code 1"],
 }
 
