@@ -31,9 +31,10 @@ check: $(VENV)/dev  ## Linters, formatting and types only.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-soak: $(VENV)/dev redis  ## The long forms: many kills, many scripts for the stores. Takes a while.
+soak: $(VENV)/dev redis  ## The long forms: many kills of workers and Redis, many scripts for the stores. Takes hours.
 	$(BIN)/settlement-core demo --settlements 20000 --kills 100 --seed $${SEED:-1}
-	CHECK_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 1800 tests/stores
+	$(BIN)/python -m tests.redis.kill_loop --settlements 20000 --kills 200 --seed $${SEED:-1}
+	CHECK_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 1800 tests/stores tests/redis
 
 bench: $(VENV)/dev  ## Memory of idle and active accounts, and how soon a start with 100,000 debts serves.
 	$(BIN)/python -m benchmarks

@@ -56,6 +56,7 @@ from settlement_core.values.events import CoreStarted, EngineMisbehaved, Message
 from settlement_core.values.identifiers import check_account_id, check_key
 from settlement_core.values.json_text import decode_json, encode_json
 from settlement_core.values.records import AccountState, Direction
+from settlement_core.values.sealing import SEAL, refuse_sealed
 
 __all__ = ["Core", "CoreStatistics", "open_core"]
 
@@ -290,6 +291,7 @@ async def open_core(
         open_journal(store, observer=bulletin, drain_s=config.drain_s) as journal,
         open_sharing(worker or uuid.uuid4().hex, journal=journal, config=config, now=now) as sharing,
     ):
+        refuse_sealed(await journal.ask(SEAL))
         services = Services(
             journal=journal,
             connector=connector,

@@ -33,12 +33,20 @@ MAX_PENDING = 20_000
 MAX_BATCH = 512
 """Commands applied at once: past a few hundred a bigger batch no longer saves, it only delays its first waiter."""
 
+BESIDE_REQUESTS = 16
+"""Commands of the core that are applied beside requests from outside at least, or else one for every four requests.
+
+Requests come first, since a peer waits for them. What accounts do is delayed meanwhile, and then does more at a time:
+the busier the server, the more requests are settled by one attempt. A claim costs a store as much as four requests.
+"""
+
 
 class Handle(Generic[T]):
     """The answer to come for one submitted command. Cancelling `wait` takes nothing back.
 
-    `number` counts submissions: of two commands the one with the lower number is applied first. `then` is called with
-    the result once it is durable, `refused` with the error if it is not, whoever waits for it or no longer does.
+    `number` is the command's place in the order in which commands are applied, 0 until it is to be applied. `then` is
+    called with the result and the number once it is durable, `refused` with the error if it is not, whoever waits for
+    it or no longer does.
     """
 
     __slots__ = ("_event", "_refused", "_then", "command", "done", "number", "result")
@@ -46,12 +54,11 @@ class Handle(Generic[T]):
     def __init__(
         self,
         command: Command[T],
-        number: int,
         then: Callable[[T, int], None] | None = None,
         refused: Callable[[Exception], None] | None = None,
     ) -> None:
         self.command = command
-        self.number = number
+        self.number = 0
         self._then = then
         self._refused = refused
         self.done = False
@@ -108,12 +115,14 @@ class Journal:
         self._backoff = backoff
         self._chance = chance
         self._max_pending = max_pending
-        self._pending: deque[Handle[Any]] = deque()
+        self._offered: deque[Handle[Any]] = deque()
+        self._submitted: deque[Handle[Any]] = deque()
+        self._batch: list[Handle[Any]] = []
         self._wake = anyio.Event()
         self._limiter = anyio.CapacityLimiter(1)
         self._closing = False
         self._ended = False
-        self._submitted = 0
+        self._applied = 0
         self.lost = 0
         self._failures = 0
         self._batches = 0
@@ -132,22 +141,19 @@ class Journal:
         Never refused for lack of room, so that the record of what happened always goes in; an active account
         has only a few of these under way.
         """
-        self._submitted += 1
-        handle = Handle(command, self._submitted, then, refused)
-        if self._ended:
-            handle.settle(JournalEnded(type(command).__name__))
-        else:
-            self._pending.append(handle)
-            self._wake.set()
-        return handle
+        return self._take(Handle(command, then, refused), self._submitted)
 
     def offer(self, command: Command[T], then: Callable[[T, int], None] | None = None) -> Handle[T]:
-        """Take a command from outside, as `submit`, or raise `StoreUnavailable` if too many wait already."""
-        if len(self._pending) >= self._max_pending:
+        """Take a request from outside, before what the core submits itself.
+
+        Raises `StoreUnavailable` if too many commands wait already.
+        """
+        waiting = self._waiting()
+        if waiting >= self._max_pending:
             raise StoreUnavailable(
-                f"{len(self._pending)} commands already wait for the store; nothing was recorded, try again later"
+                f"{waiting} commands already wait for the store; nothing was recorded, try again later"
             )
-        return self.submit(command, then)
+        return self._take(Handle(command, then), self._offered)
 
     async def ask(self, command: Command[T]) -> T:
         """Submit a command and wait for its answer."""
@@ -156,14 +162,14 @@ class Journal:
     def statistics(self) -> JournalStatistics:
         """Return a snapshot."""
         return JournalStatistics(
-            pending=len(self._pending), batches=self._batches, commands=self._commands, failures=self._failures
+            pending=self._waiting(), batches=self._batches, commands=self._commands, failures=self._failures
         )
 
     async def run(self) -> None:
         """Apply batches until closed and drained; raises what broke the store for good."""
         try:
-            while self._pending or not self._closing:
-                if self._pending:
+            while self._waiting() or not self._closing:
+                if self._waiting():
                     await self._apply_next()
                 else:
                     self._wake = anyio.Event()
@@ -172,18 +178,43 @@ class Journal:
                     await anyio.lowlevel.checkpoint()
         finally:
             self._ended = True
-            self.lost = len(self._pending)
-            while self._pending:
-                handle = self._pending.popleft()
+            self.lost = self._waiting()
+            for handle in (*self._batch, *self._offered, *self._submitted):
                 handle.settle(JournalEnded(type(handle.command).__name__))
+            self._batch = []
+            self._offered.clear()
+            self._submitted.clear()
 
     def close(self) -> None:
         """Have `run` end once everything submitted until then, and while draining, is durable."""
         self._closing = True
         self._wake.set()
 
+    def _take(self, handle: Handle[T], queue: deque[Handle[Any]]) -> Handle[T]:
+        if self._ended:
+            handle.settle(JournalEnded(type(handle.command).__name__))
+        else:
+            queue.append(handle)
+            self._wake.set()
+        return handle
+
+    def _waiting(self) -> int:
+        return len(self._batch) + len(self._offered) + len(self._submitted)
+
+    def _compose(self) -> list[Handle[Any]]:
+        """Return the next batch, in the order in which it is applied."""
+        requests = min(len(self._offered), MAX_BATCH)
+        batch = [self._offered.popleft() for _ in range(requests)]
+        others = max(BESIDE_REQUESTS, requests // 4) if requests else MAX_BATCH
+        batch += [self._submitted.popleft() for _ in range(min(len(self._submitted), others))]
+        for handle in batch:
+            self._applied += 1
+            handle.number = self._applied
+        return batch
+
     async def _apply_next(self) -> None:
-        batch = [self._pending[i] for i in range(min(len(self._pending), MAX_BATCH))]
+        # a batch that failed is applied again, as it was
+        batch = self._batch = self._batch or self._compose()
         commands = [handle.command for handle in batch]
         try:
             if self._store.threaded:
@@ -200,8 +231,8 @@ class Journal:
             self._failures = 0
         self._batches += 1
         self._commands += len(batch)
+        self._batch = []
         for handle, result in zip(batch, results, strict=True):
-            self._pending.popleft()
             handle.settle(result)
 
     async def _wait_for_store(self, problem: StoreUnavailable) -> None:

@@ -10,7 +10,7 @@ import uuid
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
@@ -21,6 +21,7 @@ from settlement_core.values.records import Attempt, Direction, Step
 
 if TYPE_CHECKING:
     from settlement_core.core.context import Context
+    from settlement_core.core.journal import Handle
     from settlement_core.values.backoff import Backoff
 
 __all__ = ["Lane", "LaneStatus"]
@@ -43,9 +44,10 @@ class Lane(ABC):
     """A direction at work, under one lease. `ring` and `nudge` wake it; the supervisor owns its task, and cuts it."""
 
     __slots__ = (
-        "_claimed",
         "_deaf",
+        "_ended",
         "_failures",
+        "_latest_claim",
         "_nudged",
         "_rung",
         "_wake",
@@ -76,7 +78,8 @@ class Lane(ABC):
         self._rung = False
         self._nudged = False
         self._deaf = False
-        self._claimed = 0
+        self._ended = False
+        self._latest_claim: Handle[Any] | None = None
         self._wake: anyio.Event | None = None
 
     def __repr__(self) -> str:
@@ -85,11 +88,13 @@ class Lane(ABC):
         return f"<{type(self).__name__} {self.account_id!r} {self.doing}, {self._failures} failures{waiting}>"
 
     def ring(self, number: int, *, wake: bool) -> None:
-        """There is money, recorded by the journal's command of this number: look at it, unless we have.
+        """There is money, recorded by the journal's command of this number: look at it, unless a claim does.
 
         Without `wake` it may well be money we know, so a back-off is not cut short for it.
         """
-        if number > self._claimed:
+        claim = self._latest_claim
+        # a claim that is yet to be applied will see it; one that was applied before it did not
+        if claim is None or 0 < claim.number < number:
             self._rung = True
             if wake and self._wake is not None and not self._deaf:
                 self._wake.set()
@@ -124,7 +129,10 @@ class Lane(ABC):
             self.doing = "claiming"
             answer = await self._claim()
             if isinstance(answer, Claimed):
+                self._ended = False
                 await self._work_on(answer)
+                if self._ended and not answer.more and not self._rung:
+                    return
             elif isinstance(answer, StepDue):
                 await self.take_step(answer.step)
             elif not self._rung:
@@ -153,7 +161,7 @@ class Lane(ABC):
         attempt_id = str(uuid.uuid4())  # secure randomness: it becomes an idempotency key (RFC 38)
         self._rung = False
         handle = self.context.journal.submit(self._claiming(attempt_id))
-        self._claimed = handle.number  # what was recorded before this, the claim sees: its ring comes too late
+        self._latest_claim = handle
         try:
             return await handle.wait()
         except BaseException:
@@ -193,6 +201,8 @@ class Lane(ABC):
     async def close(self, attempt: Attempt, settled: Decimal) -> None:
         """Record how much of the attempt moved, and wait until that is durable."""
         await self._end(attempt, self._closing(attempt.attempt_id, settled))
+        # what did not move is queued again
+        self._ended = self._ended and settled == attempt.amount
 
     async def park(self, attempt: Attempt, reason: str) -> None:
         """Record that a person has to decide about the attempt, and wait until that is durable."""
@@ -205,6 +215,7 @@ class Lane(ABC):
         ending = Ending(self.context, attempt, command, again=self._claiming(attempt.attempt_id))
         self.doing = "recording"
         await ending.wait()
+        self._ended = not ending.repeated
 
     def _claiming(self, attempt_id: str) -> Claim:
         scale, cap = self.scale_and_cap()

@@ -50,6 +50,11 @@ class Ending:
         self._repeated: tuple[Handle[Claimed | NothingToClaim | StepDue], Handle[Applied]] | None = None
         self._handle = context.journal.submit(command, refused=self._refused)
 
+    @property
+    def repeated(self) -> bool:
+        """Tell whether the store had forgotten the attempt."""
+        return self._repeated is not None
+
     async def wait(self) -> None:
         """Return once it is durable. Raises `LeaseLost`, and `InvariantError` if it can never be."""
         try:

@@ -80,7 +80,7 @@ class _Stage:
 
     connectors: dict[str, TestConnector] = field(default_factory=dict)
     engines: dict[str, EngineProcess] = field(default_factory=dict)
-    stores: dict[str, Path] = field(default_factory=dict)
+    stores: dict[str, str] = field(default_factory=dict)
     relations: list[Relation] = field(default_factory=list)
 
     def totals(self) -> tuple[Decimal, Decimal]:
@@ -123,9 +123,9 @@ async def _set_stage(folder: Path) -> AsyncIterator[_Stage]:
         for name, backend in PEERS.items():
             connector = await parts.enter_async_context(open_test_connector(patience_s=120.0))
             stage.connectors[name] = connector
-            stage.stores[name] = folder / f"{name}.db"
+            stage.stores[name] = f"sqlite:{folder / f'{name}.db'}"
             arguments = ["simulated", "-o", f"ledger={folder / 'ledger.db'}", "-o", f"address={name}"]
-            arguments += ["--store", f"sqlite:{stage.stores[name]}", "--connector-url", connector.url]
+            arguments += ["--store", stage.stores[name], "--connector-url", connector.url]
             arguments += ["--backend", backend, "--log-level", "warning"]
             stage.engines[name] = await parts.enter_async_context(
                 open_engine_process(name, arguments, log=folder / f"{name}.log")

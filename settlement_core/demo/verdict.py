@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from settlement_core.auditing.audit import AuditReport, audit
@@ -96,11 +95,11 @@ class Verdict:
 def judge(
     relations: list[Relation],
     connectors: dict[str, TestConnector],
-    stores: dict[str, Path],
+    stores: dict[str, str],
     ledger: SimulatedLedger,
 ) -> tuple[list[Row], int, list[str]]:
-    """Compare the connectors' books, both stores and the ledger; return rows, transfers and problems."""
-    audits = {name: _audit(path) for name, path in stores.items()}
+    """Compare the connectors' books, both stores (by URL) and the ledger; return rows, transfers and problems."""
+    audits = {name: _audit(url) for name, url in stores.items()}
     problems = [f"ledger: {sentence}" for sentence in ledger.verify_books()]
     for name, report in audits.items():
         problems += [f"{name}'s store, {p.row} of {p.account_id!r}: {p.sentence}" for p in report.problems]
@@ -117,8 +116,8 @@ def judge(
     return rows, transfers, problems
 
 
-def _audit(path: Path) -> AuditReport:
-    store = open_store(f"sqlite:{path}")
+def _audit(url: str) -> AuditReport:
+    store = open_store(url, create=False)
     try:
         return audit(store)
     finally:

@@ -1,0 +1,106 @@
+"""Settlement requests per second over HTTP, beside the original on the same Redis, in turn and in one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from benchmarks.servers import free_port, running
+
+__all__ = ["measure_accept"]
+
+NODE = Path(__file__).parent / "node"
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A server to be measured: how it is started on a port."""
+
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str]
+
+
+def measure_accept(
+    redis_url: str, *, accounts: int = 100, connections: int = 64, seconds: int = 5, rounds: int = 3
+) -> dict[str, dict[str, float]]:
+    """Return requests per second and latencies of each server: medians of rounds in which each has its turn."""
+    with ExitStack() as servers:
+        urls = {
+            contender.name: servers.enter_context(_served(contender, port, accounts))
+            for port, contender in ((port, contender) for contender, port in _contenders(redis_url))
+        }
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in urls}
+        for round_number in range(rounds + 1):
+            for name, url in urls.items():
+                measured = _load(url, accounts, connections, seconds)
+                # the first round is for compilers and caches to get warm
+                if round_number:
+                    found[name].append(measured)
+    return {
+        name: {key: statistics.median(measured[key] for measured in every) for key in every[0]}
+        for name, every in found.items()
+    }
+
+
+def _contenders(redis_url: str) -> Iterator[tuple[Contender, int]]:
+    port = free_port()
+    yield Contender("original, Express", ["node", str(NODE / "original.js"), str(port), f"{redis_url}/0"], {}), port
+    port = free_port()
+    serve = [sys.executable, "-m", "settlement_core", "serve", "benchmarks.instant:connect_engine"]
+    hypercorn = [*serve, "--port", str(port), "--admin-port", "-1", "--backend", "asyncio", "--log-level", "warning"]
+    yield Contender("ours, hypercorn on asyncio", hypercorn, {"SETTLEMENT_STORE": f"{redis_url}/1"}), port
+    port = free_port()
+    uvicorn = [sys.executable, "-m", "uvicorn", "benchmarks.instant:app", "--port", str(port), "--no-access-log"]
+    uvicorn += ["--log-level", "warning", "--lifespan", "on"]
+    yield Contender("ours, uvicorn", uvicorn, {"SETTLEMENT_STORE": f"{redis_url}/2"}), port
+
+
+@contextmanager
+def _served(contender: Contender, port: int, accounts: int) -> Iterator[str]:
+    url = f"http://127.0.0.1:{port}"
+    environment = os.environ | contender.environment
+    with running(contender.command, cwd=ROOT, env=environment) as process:
+        deadline = time.monotonic() + 60
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{contender.name} did not start; its exit code is {process.poll()}")
+            time.sleep(0.05)
+        for number in range(accounts):
+            _open_account(url, f"account-{number}")
+        yield url
+
+
+def _answers(url: str) -> bool:
+    try:
+        _open_account(url, "account-0")
+    except (URLError, OSError):
+        return False
+    return True
+
+
+def _open_account(url: str, account_id: str) -> None:
+    content = json.dumps({"id": account_id}).encode()
+    headers = {"Content-Type": "application/json"}
+    with urlopen(Request(f"{url}/accounts", data=content, headers=headers), timeout=5) as answer:
+        answer.read()
+
+
+def _load(url: str, accounts: int, connections: int, seconds: int) -> dict[str, float]:
+    command = ["node", str(NODE / "load.js"), url, str(accounts), str(connections), str(seconds)]
+    printed = subprocess.run(command, capture_output=True, check=True, text=True, timeout=seconds + 60)
+    measured: dict[str, float] = json.loads(printed.stdout)
+    if measured["refused"]:
+        raise RuntimeError(f"{url} refused {measured['refused']} requests")
+    return measured
