@@ -36,7 +36,7 @@ soak: $(VENV)/dev redis  ## The long forms: many kills of workers and Redis, man
 	$(BIN)/python -m tests.redis.kill_loop --settlements 20000 --kills 200 --seed $${SEED:-1}
 	CHECK_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 1800 tests/stores tests/redis
 
-bench: $(VENV)/dev  ## Memory of idle and active accounts, and how soon a start with 100,000 debts serves.
+bench: $(VENV)/dev redis  ## Measure requests beside the original (needs Node.js), and what accounts cost.
 	$(BIN)/python -m benchmarks
 
 lock:  ## Resolve the exact versions again (needs uv).

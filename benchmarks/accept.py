@@ -17,10 +17,11 @@ from urllib.request import Request, urlopen
 
 from benchmarks.servers import free_port, running
 
-__all__ = ["measure_accept"]
+__all__ = ["NODE", "ORIGINAL", "measure_accept"]
 
 NODE = Path(__file__).parent / "node"
 ROOT = Path(__file__).parent.parent
+ORIGINAL = "the original, Express"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +55,29 @@ def measure_accept(
     }
 
 
+_UVICORN = ("--no-access-log", "--log-level", "warning", "--lifespan", "on")
+
+
 def _contenders(redis_url: str) -> Iterator[tuple[Contender, int]]:
     port = free_port()
-    yield Contender("original, Express", ["node", str(NODE / "original.js"), str(port), f"{redis_url}/0"], {}), port
+    yield Contender(ORIGINAL, ["node", str(NODE / "original.js"), str(port), f"{redis_url}/0"], {}), port
     port = free_port()
-    serve = [sys.executable, "-m", "settlement_core", "serve", "benchmarks.instant:connect_engine"]
-    hypercorn = [*serve, "--port", str(port), "--admin-port", "-1", "--backend", "asyncio", "--log-level", "warning"]
-    yield Contender("ours, hypercorn on asyncio", hypercorn, {"SETTLEMENT_STORE": f"{redis_url}/1"}), port
+    serve = ["settlement_core", "serve", "benchmarks.instant:connect_engine", "--port", str(port)]
+    serve += ["--admin-port", "-1", "--backend", "asyncio", "--log-level", "warning"]
+    yield Contender("hypercorn on asyncio", _python(*serve), {"SETTLEMENT_STORE": f"{redis_url}/1"}), port
     port = free_port()
-    uvicorn = [sys.executable, "-m", "uvicorn", "benchmarks.instant:app", "--port", str(port), "--no-access-log"]
-    uvicorn += ["--log-level", "warning", "--lifespan", "on"]
-    yield Contender("ours, uvicorn", uvicorn, {"SETTLEMENT_STORE": f"{redis_url}/2"}), port
+    command = _python("uvicorn", "benchmarks.instant:app", *_UVICORN, "--port", str(port))
+    yield Contender("uvicorn", command, {"SETTLEMENT_STORE": f"{redis_url}/2"}), port
+    port = free_port()
+    command = _python("hypercorn", "benchmarks.floor:app", "--log-level", "warning", "-b", f"127.0.0.1:{port}")
+    yield Contender("hypercorn on asyncio, its floor", command, {}), port
+    port = free_port()
+    command = _python("uvicorn", "benchmarks.floor:app", *_UVICORN, "--port", str(port))
+    yield Contender("uvicorn, its floor", command, {}), port
+
+
+def _python(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", *arguments]
 
 
 @contextmanager

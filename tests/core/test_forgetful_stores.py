@@ -117,7 +117,7 @@ async def test_being_cut_does_not_keep_a_forgotten_attempt_from_being_recorded()
 
     class Cut(MinimalEngine):
         async def settle(self, account_id: str, amount: Decimal) -> Decimal:
-            world.store.fail_over_to_before(Claim)  # type: ignore[attr-defined]
+            world.store.fail_over_to_before(Claim)
             self.paid.append(amount)
             return cut(amount)
 
@@ -143,7 +143,7 @@ async def test_more_paid_than_the_store_still_knows_of_is_told_loudly() -> None:
     async with world.core() as core:
         await owe(core)
         await core.request_settlement("alice", D(5), "other")
-        world.store.copies[Enqueue].accounts["alice"].set_up = False  # type: ignore[attr-defined]
+        world.store.copies[Enqueue].accounts["alice"].set_up = False
         world.engine.script = [failing_over(world, Enqueue)]
         await until(lambda: len(world.ears.of(SettlementRecorded)) == 1)
         await anyio.sleep(100)
@@ -225,7 +225,7 @@ async def test_an_attempt_forgotten_before_its_payment_is_noted_is_claimed_again
     class Forgetting(VerifiableEngine):
         async def prepare(self, account_id: str, amount: Decimal, attempt_id: str) -> Payment | None:
             if not self.prepared:
-                world.store.fail_over_to_before(Claim)  # type: ignore[attr-defined]
+                world.store.fail_over_to_before(Claim)
             return await super().prepare(account_id, amount, attempt_id)
 
     world = make_world(Forgetting(MemoryLedger()))
@@ -243,7 +243,7 @@ async def test_a_payment_whose_note_was_forgotten_is_looked_up_before_it_is_subm
     async with world.core() as core:
         await owe(core)
         await until(lambda: world.engine.ledger.total() == 10)
-    world.store.fail_over_to_before(Note)  # type: ignore[attr-defined]
+    world.store.fail_over_to_before(Note)
     (attempt,) = world.attempts()
     assert (attempt.state, attempt.payment) == (AttemptState.OPEN, None)
     async with world.core():
@@ -259,7 +259,7 @@ async def test_a_credit_the_connector_took_for_a_forgotten_attempt_is_recorded()
         async def credit(self, account_id: str, amount: Decimal, idempotency_key: str) -> CreditOutcome:
             answer = await super().credit(account_id, amount, idempotency_key)
             if len(self.offers) == 1:
-                world.store.fail_over_to_before(Claim)  # type: ignore[attr-defined]
+                world.store.fail_over_to_before(Claim)
             assert answer == Acknowledged()
             return answer
 

@@ -9,22 +9,13 @@ from typing import Any
 import pytest
 
 from settlement_core.stores.memory import create_memory_store
-from settlement_core.stores.sqlite import SqliteStore, open_sqlite_store
+from settlement_core.stores.sqlite import open_sqlite_store
 from settlement_core.values.commands import Overview
 from settlement_core.values.records import AccountState
+from tests.core.stores import OnTheLoop
 from tests.core.worlds import D, MinimalEngine, World, until
 
 pytestmark = pytest.mark.anyio
-
-
-class OnTheLoop:
-    """A SQLite store called on the loop itself, because virtual time does not wait for threads."""
-
-    threaded = False
-
-    def __init__(self, store: SqliteStore) -> None:
-        self.apply = store.apply
-        self.close = store.close
 
 
 @pytest.fixture(params=["memory", "sqlite"])

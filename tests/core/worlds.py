@@ -24,13 +24,16 @@ from settlement_core.abc import (
 )
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import Core, open_core
-from settlement_core.stores.memory import MemoryStore, create_memory_store
+from settlement_core.stores.memory import create_memory_store
 from settlement_core.values.amounts import total
 from settlement_core.values.commands import History, Overview
 from settlement_core.values.events import Event
 from settlement_core.values.records import AccountOverview, Attempt, Payment
 
 D = Decimal
+
+new_store: Callable[[], Any] = create_memory_store
+"""Makes the store of a world that is given none; `conftest.py` runs the same tests on another."""
 
 
 @dataclass
@@ -188,7 +191,7 @@ class World:
     """One peer: its store and ears survive restarts of the core, as do the engine's ledger and the connector."""
 
     engine: Any
-    store: MemoryStore = field(default_factory=create_memory_store)
+    store: Any = field(default_factory=lambda: new_store())  # noqa: PLW0108 - as it is then
     connector: FakeConnector = field(default_factory=FakeConnector)
     config: CoreConfig = field(default_factory=CoreConfig)
     ears: Ears = field(default_factory=Ears)

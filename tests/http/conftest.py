@@ -1,15 +1,5 @@
 """Every test of the HTTP edge runs on trio and on asyncio; under virtual time unless it needs sockets."""
 
-from __future__ import annotations
+from tests.core.conftest import _world_store, anyio_backend, pytest_generate_tests, redis_server
 
-from typing import Any
-
-import pytest
-
-from settlement_core.testing.clocks import virtual_backend
-
-
-@pytest.fixture(params=["trio", "asyncio"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """Return a loop with a jumping clock."""
-    return virtual_backend(request.param)
+__all__ = ["_world_store", "anyio_backend", "pytest_generate_tests", "redis_server"]
