@@ -67,7 +67,8 @@ def test_sqlite_store_fulfils_the_contract_across_reopenings_and_failures(tmp_pa
         return [] if connection.in_transaction or list(connection.iterdump()) == before else batch
 
     check_store(make, reopen=reopen, fail_partway=fail_partway, examples=EXAMPLES)
-    assert failures > EXAMPLES / 4
+    # how many there are is up to chance; without any, nothing would have been cut off
+    assert failures > EXAMPLES / 50
 
 
 # the check itself
