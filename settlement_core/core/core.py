@@ -49,7 +49,6 @@ from settlement_core.values.errors import (
     MessageNotHandled,
     MessageRejected,
     ShuttingDown,
-    StoreUnavailable,
     UnknownAccount,
 )
 from settlement_core.values.events import CoreStarted, EngineMisbehaved, MessageFailed, SettlementRequested
@@ -176,7 +175,7 @@ class Core:
         handles = [self._offer(command) for command in commands]
         for handle in handles:
             with contextlib.suppress(LocalError):
-                await self._answer(handle)
+                await handle.wait()
         return [handle.result for handle in handles]
 
     async def decide(self, command: Resolve | Release | Assign) -> None:
@@ -235,21 +234,12 @@ class Core:
             )
 
     async def _request(self, command: Command[T], then: Callable[[T, int], None] | None = None) -> T:
-        return await self._answer(self._offer(command, then))
+        return await self._offer(command, then).wait()
 
     def _offer(self, command: Command[T], then: Callable[[T, int], None] | None = None) -> Handle[T]:
         if self._refusing:
             raise ShuttingDown
         return self._context.journal.offer(command, then)
-
-    async def _answer(self, handle: Handle[T]) -> T:
-        deadline_s = self._context.config.request_deadline_s
-        with anyio.move_on_after(deadline_s):
-            return await handle.wait()
-        raise StoreUnavailable(
-            f"the store did not answer within {deadline_s:g} s; whether the request was recorded is not known yet, "
-            "repeating it with the same key is safe"
-        )
 
     def _message_failed(self, account_id: str, reason: str) -> MessageNotHandled:
         self._context.observe(MessageFailed(account_id=account_id, reason=reason))
@@ -288,7 +278,9 @@ async def open_core(
     bulletin = Bulletin(observer)
     supervisor = Supervisor()
     async with (
-        open_journal(store, observer=bulletin, drain_s=config.drain_s) as journal,
+        open_journal(
+            store, observer=bulletin, drain_s=config.drain_s, request_deadline_s=config.request_deadline_s
+        ) as journal,
         open_sharing(worker or uuid.uuid4().hex, journal=journal, config=config, now=now) as sharing,
     ):
         refuse_sealed(await journal.ask(SEAL))

@@ -41,6 +41,26 @@ the busier the server, the more requests are settled by one attempt. A claim cos
 """
 
 
+REQUEST_DEADLINE_S = 4.0
+"""How long a request from outside waits for the store before it is given up, unless said otherwise."""
+
+TOGETHER_S = 0.1
+"""Requests whose deadlines are that close are given up together, at the first one: a timer for each costs too much."""
+
+
+class _Turn:
+    """Requests that came together while a batch was applied: they wait for the same event, and share a deadline."""
+
+    __slots__ = ("begun", "deadline", "event", "overdue", "within_s")
+
+    def __init__(self, begun: float, within_s: float) -> None:
+        self.begun = begun
+        self.within_s = within_s
+        self.deadline = begun + within_s
+        self.event = anyio.Event()
+        self.overdue = False
+
+
 class Handle(Generic[T]):
     """The answer to come for one submitted command. Cancelling `wait` takes nothing back.
 
@@ -49,7 +69,7 @@ class Handle(Generic[T]):
     it or no longer does.
     """
 
-    __slots__ = ("_event", "_refused", "_then", "command", "done", "number", "result")
+    __slots__ = ("_event", "_refused", "_then", "command", "done", "number", "result", "turn")
 
     def __init__(
         self,
@@ -64,12 +84,15 @@ class Handle(Generic[T]):
         self.done = False
         self.result: Result = None
         self._event: anyio.Event | None = None
+        self.turn: _Turn | None = None
 
     def settle(self, result: Result) -> None:
         """Give the answer and wake who waits for it; the journal alone calls this."""
         self.result = result
         self.done = True
-        if self._event is not None:
+        if self.turn is not None:
+            self.turn.event.set()
+        elif self._event is not None:
             self._event.set()
         if isinstance(result, Exception):
             if self._refused is not None:
@@ -78,14 +101,31 @@ class Handle(Generic[T]):
             self._then(result, self.number)
 
     async def wait(self) -> T:
-        """Return the command's result once it is durable; raise the store's `LocalError` if it was refused."""
-        if not self.done:
+        """Return the command's result once it is durable; raise the store's `LocalError` if it was refused.
+
+        For a request from outside, raise `StoreUnavailable` once it has waited for as long as requests may.
+        """
+        if self.turn is not None:
+            await self._wait_for(self.turn)
+        elif not self.done:
             if self._event is None:
                 self._event = anyio.Event()
             await self._event.wait()
         if isinstance(self.result, Exception):
             raise self.result
         return cast("T", self.result)
+
+    async def _wait_for(self, turn: _Turn) -> None:
+        while not self.done:
+            if turn.overdue:
+                raise StoreUnavailable(
+                    f"the store did not answer within {turn.within_s:g} s; whether the request was recorded is not "
+                    "known yet, repeating it with the same key is safe"
+                )
+            if turn.event.is_set():
+                # the batch had no room for all of this turn
+                turn.event = anyio.Event()
+            await turn.event.wait()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +149,7 @@ class Journal:
         backoff: Backoff = STORE_BACKOFF,
         chance: Callable[[], float] = random.random,
         max_pending: int = MAX_PENDING,
+        request_deadline_s: float = REQUEST_DEADLINE_S,
     ) -> None:
         self._store = store
         self._observer = observer
@@ -118,6 +159,10 @@ class Journal:
         self._offered: deque[Handle[Any]] = deque()
         self._submitted: deque[Handle[Any]] = deque()
         self._batch: list[Handle[Any]] = []
+        self._request_deadline_s = request_deadline_s
+        self._turn: _Turn | None = None
+        self._turns: deque[_Turn] = deque()
+        self._turn_begun = anyio.Event()
         self._wake = anyio.Event()
         self._limiter = anyio.CapacityLimiter(1)
         self._closing = False
@@ -153,7 +198,14 @@ class Journal:
             raise StoreUnavailable(
                 f"{waiting} commands already wait for the store; nothing was recorded, try again later"
             )
-        return self._take(Handle(command, then), self._offered)
+        handle = Handle(command, then)
+        now = anyio.current_time()
+        if self._turn is None or now > self._turn.begun + TOGETHER_S:
+            self._turn = _Turn(now, self._request_deadline_s)
+            self._turns.append(self._turn)
+            self._turn_begun.set()
+        handle.turn = self._turn
+        return self._take(handle, self._offered)
 
     async def ask(self, command: Command[T]) -> T:
         """Submit a command and wait for its answer."""
@@ -185,6 +237,18 @@ class Journal:
             self._offered.clear()
             self._submitted.clear()
 
+    async def watch(self) -> None:
+        """Give up requests that have waited too long; never returns."""
+        while True:
+            while self._turns:
+                await anyio.sleep_until(self._turns[0].deadline)
+                while self._turns and self._turns[0].deadline <= anyio.current_time():
+                    turn = self._turns.popleft()
+                    turn.overdue = True
+                    turn.event.set()
+            self._turn_begun = anyio.Event()
+            await self._turn_begun.wait()
+
     def close(self) -> None:
         """Have `run` end once everything submitted until then, and while draining, is durable."""
         self._closing = True
@@ -203,6 +267,7 @@ class Journal:
 
     def _compose(self) -> list[Handle[Any]]:
         """Return the next batch, in the order in which it is applied."""
+        self._turn = None
         requests = min(len(self._offered), MAX_BATCH)
         batch = [self._offered.popleft() for _ in range(requests)]
         others = max(BESIDE_REQUESTS, requests // 4) if requests else MAX_BATCH
@@ -245,14 +310,19 @@ class Journal:
 
 @asynccontextmanager
 async def open_journal(
-    store: Store, *, observer: Observer, drain_s: float = 10.0, max_pending: int = MAX_PENDING
+    store: Store,
+    *,
+    observer: Observer,
+    drain_s: float = 10.0,
+    max_pending: int = MAX_PENDING,
+    request_deadline_s: float = REQUEST_DEADLINE_S,
 ) -> AsyncIterator[Journal]:
     """Run a journal for the block; on leaving it, whatever the reason, drain it.
 
     If the store does not take the rest within `drain_s` seconds, raise `StoreUnavailable` that says how much was
     not recorded: those attempts are open in the store and are looked at, at the next start.
     """
-    journal = Journal(store, observer=observer, max_pending=max_pending)
+    journal = Journal(store, observer=observer, max_pending=max_pending, request_deadline_s=request_deadline_s)
     # the owner's cancellation must not cut off the record of what has already happened; the deadline below may
     scope = anyio.CancelScope(shield=True)
     ended = anyio.Event()
@@ -269,8 +339,14 @@ async def open_journal(
                 "what they concern is open in the store and is looked at, at the next start"
             )
 
+    async def watch() -> None:
+        with watching:
+            await journal.watch()
+
+    watching = anyio.CancelScope()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run, name="journal")
+        tasks.start_soon(watch, name="journal watch")
         try:
             yield journal
         finally:
@@ -278,3 +354,4 @@ async def open_journal(
             with anyio.move_on_after(drain_s, shield=True):
                 await ended.wait()
             scope.cancel()
+            watching.cancel()
