@@ -33,13 +33,16 @@ MAX_PENDING = 20_000
 MAX_BATCH = 512
 """Commands applied at once: past a few hundred a bigger batch no longer saves, it only delays its first waiter."""
 
-BESIDE_REQUESTS = 16
+BESIDE_REQUESTS = 8
 """Commands of the core that are applied beside requests from outside at least, or else one for every four requests.
 
 Requests come first, since a peer waits for them. What accounts do is delayed meanwhile, and then does more at a time:
 the busier the server, the more requests are settled by one attempt. A claim costs a store as much as four requests.
 """
 
+AFTER_REQUESTS = 32
+"""Commands of the core applied at once after requests, which are soon followed by others; twice as many each time
+that none came meanwhile."""
 
 REQUEST_DEADLINE_S = 4.0
 """How long a request from outside waits for the store before it is given up, unless said otherwise."""
@@ -168,6 +171,7 @@ class Journal:
         self._closing = False
         self._ended = False
         self._applied = 0
+        self._without_requests = 0
         self.lost = 0
         self._failures = 0
         self._batches = 0
@@ -270,7 +274,11 @@ class Journal:
         self._turn = None
         requests = min(len(self._offered), MAX_BATCH)
         batch = [self._offered.popleft() for _ in range(requests)]
-        others = max(BESIDE_REQUESTS, requests // 4) if requests else MAX_BATCH
+        self._without_requests = 0 if requests else self._without_requests + 1
+        if requests:
+            others = max(BESIDE_REQUESTS, requests // 4)
+        else:
+            others = min(MAX_BATCH, AFTER_REQUESTS << min(self._without_requests, 10))
         batch += [self._submitted.popleft() for _ in range(min(len(self._submitted), others))]
         for handle in batch:
             self._applied += 1
