@@ -90,7 +90,7 @@ class Sentinels(_Group):
             conf.write(f"replicaof {HOST} {first.port}\n")
         watching = [
             f"monitor {_SERVICE} {HOST} {first.port} 2",
-            f"down-after-milliseconds {_SERVICE} 500",
+            f"down-after-milliseconds {_SERVICE} 1500",
             f"failover-timeout {_SERVICE} 2000",
         ]
         names = ("sentinel-1", "sentinel-2", "sentinel-3")
