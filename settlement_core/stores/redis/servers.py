@@ -71,6 +71,7 @@ class Servers(ABC):
         """
         try:
             if self._doubted:
+                self._end_dropped()
                 # whom we talk to may have changed
                 self.check()
             replies = self._run(calls)
@@ -83,6 +84,10 @@ class Servers(ABC):
             # found wanting while running: an operator may be at it just now
             raise StoreUnavailable(str(problem)) from problem
         return replies
+
+    def _end_dropped(self) -> None:
+        for client in self.primaries():
+            self._durability.end_dropped(client)
 
     def _check_new_connections(self) -> None:
         """Check the servers, if redis-py has connected anew, who knows to what."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 import redis
@@ -38,6 +40,7 @@ class Durability:
         unchecked: take a server that does not let its settings be read.
         confirmation: the command that confirms a batch, found out by `check_server`; None if none is needed.
         connections: how many were made so far.
+        client_ids: what servers, by address, call the connections made since they were last dropped.
     """
 
     wanted: DurabilityName = "always"
@@ -46,11 +49,31 @@ class Durability:
     unchecked: bool = False
     confirmation: tuple[Any, ...] | None = None
     connections: int = 0
+    client_ids: dict[str, set[int]] = field(default_factory=dict)
 
     def greet(self, connection: Any) -> None:
         """Count a new connection, after what redis-py says on it first: whom it leads to is to be checked."""
         connection.on_connect()
         self.connections += 1
+        try:
+            connection.send_command("CLIENT", "ID")
+            where = {name: getattr(connection, name, None) for name in ("path", "host", "port")}
+            self.client_ids.setdefault(_address(where), set()).add(connection.read_response())
+        except failures.ResponseError:
+            pass  # it is not allowed to know
+
+    def end_dropped(self, client: redis.Redis) -> None:
+        """Have the server end connections that we dropped, if it allows that.
+
+        What was sent on them and is not carried out yet never will be: a request that is refused when it is repeated
+        cannot be accepted later after all.
+        """
+        dropped = self.client_ids.get(_address(client.connection_pool.connection_kwargs), set())
+        for client_id in tuple(dropped):
+            with suppress(failures.ResponseError):  # it ended by itself, or this is not allowed
+                client.execute_command("CLIENT", "KILL", "ID", client_id)
+            # not before: a server that cannot be reached now may come back with what was sent
+            dropped.discard(client_id)
 
     def require_confirmed(self, reply: Any, name: str) -> None:
         """Raise `StoreUnavailable` unless the answer to `confirmation` says that the batch is safe."""
@@ -63,6 +86,10 @@ class Durability:
                 f"{replicas} of {self.replicas} replicas asked for"
                 f"{'' if on_disk else ' and not on its own disk'}; the same batch may safely be applied again"
             )
+
+
+def _address(settings: Mapping[str, Any]) -> str:
+    return str(settings.get("path") or f"{settings.get('host')}:{settings.get('port')}")
 
 
 def check_server(client: redis.Redis, durability: Durability, name: str) -> None:
