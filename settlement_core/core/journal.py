@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Generic, TypeVar, cast
 
 import anyio
@@ -56,10 +57,10 @@ class _Turn:
 
     __slots__ = ("begun", "deadline", "event", "overdue", "within_s")
 
-    def __init__(self, begun: float, within_s: float) -> None:
-        self.begun = begun
+    def __init__(self, within_s: float) -> None:
+        self.begun = monotonic()
         self.within_s = within_s
-        self.deadline = begun + within_s
+        self.deadline = anyio.current_time() + within_s
         self.event = anyio.Event()
         self.overdue = False
 
@@ -203,9 +204,9 @@ class Journal:
                 f"{waiting} commands already wait for the store; nothing was recorded, try again later"
             )
         handle = Handle(command, then)
-        now = anyio.current_time()
-        if self._turn is None or now > self._turn.begun + TOGETHER_S:
-            self._turn = _Turn(now, self._request_deadline_s)
+        # the loop's own clock is asked once for many requests: asking costs more than all else here
+        if self._turn is None or monotonic() > self._turn.begun + TOGETHER_S:
+            self._turn = _Turn(self._request_deadline_s)
             self._turns.append(self._turn)
             self._turn_begun.set()
         handle.turn = self._turn
@@ -248,6 +249,8 @@ class Journal:
                 await anyio.sleep_until(self._turns[0].deadline)
                 while self._turns and self._turns[0].deadline <= anyio.current_time():
                     turn = self._turns.popleft()
+                    if turn is self._turn:
+                        self._turn = None
                     turn.overdue = True
                     turn.event.set()
             self._turn_begun = anyio.Event()

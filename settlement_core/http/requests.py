@@ -179,7 +179,7 @@ def _json(headers: Headers, body: bytes) -> Any:
     _require_type(headers, b"application/json")
     try:
         # not from bytes: that would also take UTF-16, and a byte order mark
-        return json.loads(body.decode(), object_pairs_hook=_distinct, parse_constant=_refuse)
+        return _DECODER.decode(body.decode())
     except RecursionError:
         raise BadJson("the body is nested too deeply; nothing was recorded") from None
     except UnicodeDecodeError:
@@ -200,6 +200,9 @@ def _distinct(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> NoReturn:
     raise BadJson(f"the body is not JSON: it holds {constant}; nothing was recorded")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_refuse)
 
 
 def _require_type(headers: Headers, expected: bytes) -> None:
