@@ -11,13 +11,14 @@ local worker, lasts_ms, heard, channel, what = unpack(ARGV)
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local owner, token, till = unpack(redis.call('HMGET', lease, 'owner', 'token', 'till'))
+local owner, token, till, given_ms = unpack(redis.call('HMGET', lease, 'owner', 'token', 'till', 'lasts'))
 owner, token, till = owner or '', token or '', tonumber(till or 0)
 lasts_ms = tonumber(lasts_ms)
+given_ms = tonumber(given_ms or lasts_ms)
 
 -- no lease runs longer than it was given for, whatever the clock did, also after a failover to another clock
-if till > now + lasts_ms then
-  till = now + lasts_ms
+if till > now + given_ms then
+  till = now + given_ms
   redis.call('HSET', lease, 'till', till)
 end
 
@@ -29,12 +30,12 @@ if what == 'free' then
   end
 elseif owner == worker then
   till = now + lasts_ms
-  redis.call('HSET', lease, 'till', till)
+  redis.call('HSET', lease, 'till', till, 'lasts', lasts_ms)
 elseif (what ~= 'renew' and owner == '') or (what == 'seize' and till <= now) then
   -- the time makes a token unlike any other, even if a failover forgot how often the lease was taken
   token = redis.call('HINCRBY', lease, 'number', 1) .. ':' .. worker .. ':' .. now
   owner, till = worker, now + lasts_ms
-  redis.call('HSET', lease, 'owner', owner, 'token', token, 'till', till)
+  redis.call('HSET', lease, 'owner', owner, 'token', token, 'till', till, 'lasts', lasts_ms)
 end
 
 if owner ~= worker then
