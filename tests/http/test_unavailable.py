@@ -65,7 +65,7 @@ async def test_the_same_request_after_the_store_came_back_is_one_settlement(*, a
     store, world = FlakyStore(apply_first=apply_first), World(MinimalEngine())
     async with serving_flaky(world, store) as client:
         await client.create()
-        await until(lambda: client.core.statistics().active_lanes == 0)
+        await until(lambda: client.core.statistics().recovered and not client.core.statistics().active_lanes)
         store.failures = unavailable(12)
         statuses = []
         for _ in range(100):
@@ -90,7 +90,7 @@ async def test_a_request_whose_first_commit_lost_its_answer_is_still_settled() -
     store, world = FlakyStore(apply_first=True), World(MinimalEngine())
     async with serving_flaky(world, store) as client:
         await client.create()
-        await until(lambda: client.core.statistics().active_lanes == 0)
+        await until(lambda: client.core.statistics().recovered and not client.core.statistics().active_lanes)
         store.failures = unavailable(1)
         assert (await client.settle("5", 0, "one key")).status == 201
         await until(lambda: world.engine.paid != [])
@@ -102,7 +102,7 @@ async def test_a_request_given_up_on_may_be_settled_later_and_its_key_is_taken()
     store, world = FlakyStore(), World(MinimalEngine())
     async with serving_flaky(world, store) as client:
         await client.create()
-        await until(lambda: client.core.statistics().active_lanes == 0)
+        await until(lambda: client.core.statistics().recovered and not client.core.statistics().active_lanes)
         store.failures = unavailable(12)
         answer = await client.settle("5", 0, "one key")
         assert "repeating it with the same key is safe" in answer.detail()
@@ -119,7 +119,7 @@ async def test_a_full_journal_is_503_at_once_and_records_nothing() -> None:
     store, world = FlakyStore(), World(MinimalEngine())
     async with serving_flaky(world, store) as client:
         await client.create()
-        await until(lambda: client.core.statistics().active_lanes == 0)
+        await until(lambda: client.core.statistics().recovered and not client.core.statistics().active_lanes)
         client.core._context.journal._max_pending = 10
         store.failures = unavailable(1000)
         answers: list[Answer] = []
