@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -21,7 +21,7 @@ from settlement_core.abc import ImportingStore, Store
 from settlement_core.auditing.audit import AuditReport, audit
 from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError
-from settlement_core.values.records import AccountOverview, Attempt, Direction, EngineValue, Entry, SuspenseItem, Totals
+from settlement_core.values.records import AccountOverview, Attempt, Direction, EngineValue, SuspenseItem, Totals
 from settlement_core.values.sealing import SEAL, refuse_sealed, seal
 
 __all__ = ["Counts", "MigrationReport", "Progress", "Route", "examine", "migrate"]
@@ -203,7 +203,7 @@ def _copy_accounts(source: Store, destination: ImportingStore, tell: Progress) -
                 rows.count(_rows(source, query, page, _CURSORS[type(query)]))
                 for query, page in zip(_queries(account.account_id), first, strict=True)
             )
-            destination.import_account(account, _one_after_the_other(outgoing, incoming), attempts)
+            destination.import_account(account, chain(outgoing, incoming), attempts)
             accounts += 1
             tell(f"copying: {accounts} accounts, {rows.counted} entries and attempts")
 
@@ -226,11 +226,6 @@ class _Counter:
         for row in rows:
             self.counted += 1
             yield row
-
-
-def _one_after_the_other(*parts: Iterable[Entry]) -> Iterator[Entry]:
-    for part in parts:
-        yield from part
 
 
 def _copy_suspense(source: Store, destination: Store, route: Route) -> None:
@@ -277,13 +272,11 @@ def _rows(store: Store, query: Any, first: list[Any], cursor: Callable[[Any], An
     """Yield all rows of a query of which the first page is there."""
     yield from first
     if len(first) == query.limit:
-        for page in _pages(store, replace(query, after=cursor(first[-1])), cursor):
-            yield from page
+        yield from _all(store, replace(query, after=cursor(first[-1])), cursor)
 
 
 def _all(store: Store, query: Any, cursor: Callable[[Any], Any]) -> Iterator[Any]:
-    for page in _pages(store, query, cursor):
-        yield from page
+    return chain.from_iterable(_pages(store, query, cursor))
 
 
 # comparing

@@ -41,7 +41,7 @@ Requests come first, since a peer waits for them. What accounts do is delayed me
 the busier the server, the more requests are settled by one attempt. A claim costs a store as much as four requests.
 """
 
-AFTER_REQUESTS = 32
+AFTER_REQUESTS = 64
 """Commands of the core applied at once after requests, which are soon followed by others; twice as many each time
 that none came meanwhile."""
 
@@ -277,11 +277,12 @@ class Journal:
         self._turn = None
         requests = min(len(self._offered), MAX_BATCH)
         batch = [self._offered.popleft() for _ in range(requests)]
-        self._without_requests = 0 if requests else self._without_requests + 1
         if requests:
+            self._without_requests = 0
             others = max(BESIDE_REQUESTS, requests // 4)
         else:
             others = min(MAX_BATCH, AFTER_REQUESTS << min(self._without_requests, 10))
+            self._without_requests += 1
         batch += [self._submitted.popleft() for _ in range(min(len(self._submitted), others))]
         for handle in batch:
             self._applied += 1

@@ -24,7 +24,10 @@ from settlement_core.stores.redis.layout import (
     entry_row,
     lane_document,
     lane_of,
+    live_in,
     live_of,
+    prunable_from,
+    steps_text,
 )
 from settlement_core.stores.redis.scripts import Call, Reply, script
 from settlement_core.values import commands as c
@@ -33,7 +36,6 @@ from settlement_core.values.errors import LeaseLost
 from settlement_core.values.records import (
     AccountOverview,
     AccountState,
-    Attempt,
     AttemptState,
     Direction,
     Entry,
@@ -79,6 +81,9 @@ class AccountView:
         self._books = Books()
         self._books.last_seq = _NEW
         self._new_entries: list[Entry] = []
+        # what the latest change makes of the account, if it holds
+        self._becomes = ""
+        self._changed: dict[str, StoredAttempt] = {}
         state, version, steps, token, *lanes, attempts, notes = reply
         self._state: str | None = state
         self._steps: str = steps or ""
@@ -183,7 +188,7 @@ class AccountView:
     def live(self) -> set[str]:
         """Return the attempts the account knows to be open or released."""
         lanes = [] if self._account is None else self._account.lanes.values()
-        return {attempt_id for lane in lanes for attempt_id in (lane.open_id, *lane.released) if attempt_id}
+        return {attempt_id for lane in lanes for attempt_id in live_in(lane)}
 
     def attempt(self, attempt_id: str) -> StoredAttempt:
         """Return an attempt that was looked at."""
@@ -317,8 +322,7 @@ class AccountView:
         if (steps := _steps(account)) != self._steps:
             facts += ["steps", steps]
         before = [attempt_id for document, *_ in self._lanes.values() for attempt_id in live_of(document)]
-        live = [attempt_id for lane in account.lanes.values() for attempt_id in (lane.open_id, *lane.released)]
-        live = [attempt_id for attempt_id in live if attempt_id is not None]
+        live = [attempt_id for lane in account.lanes.values() for attempt_id in live_in(lane)]
         if live != before:
             facts += ["live", encode(live)]
         for direction, lane in account.lanes.items():
@@ -351,7 +355,7 @@ class AccountView:
             "last": str(stored.last),
             "new": "no" if attempt.attempt_id in self._stored else "yes",
             "unclosed": "no" if attempt.state is AttemptState.CLOSED else "yes",
-            "prunable": repr(attempt.closed_at) if _is_prunable(attempt) else "",
+            "prunable": prunable_from(attempt),
             "at": repr(attempt.claimed_at),
         }
 
@@ -369,15 +373,10 @@ def _count(lane: LaneBooks, kind: EntryKind, amount: Decimal) -> None:
 
 
 def _steps(account: AccountBooks) -> str:
-    return "s" * account.set_up + "t" * account.tear_down
+    return steps_text(set_up=account.set_up, tear_down=account.tear_down)
 
 
 def _is_busy(account: AccountBooks) -> bool:
     """Tell whether there is anything to do but what is queued."""
     lanes = account.lanes.values()
-    return account.set_up or account.tear_down or any(lane.open_id or lane.released for lane in lanes)
-
-
-def _is_prunable(attempt: Attempt) -> bool:
-    closed = attempt.state is AttemptState.CLOSED and not attempt.pruned
-    return closed and attempt.direction is Direction.OUTGOING
+    return account.set_up or account.tear_down or any(live_in(lane) for lane in lanes)

@@ -20,7 +20,10 @@ from settlement_core.stores.redis.layout import (
     encode,
     entry_row,
     lane_document,
+    live_in,
     lowest_terms,
+    prunable_from,
+    steps_text,
 )
 from settlement_core.stores.redis.queries import Work
 from settlement_core.stores.redis.scripts import Call, script
@@ -143,13 +146,12 @@ def _attempts_call(keys: AccountKeys, lanes: dict[Direction, _Lane], attempts: l
         if attempt.state is AttemptState.OPEN:
             lanes[attempt.direction].books.open_id = attempt.attempt_id
         closed = attempt.state is AttemptState.CLOSED
-        prunable = closed and not attempt.pruned and attempt.direction is Direction.OUTGOING
         arguments += [
             attempt.attempt_id,
             attempt_row(StoredAttempt(attempt, 0, 0)).removeprefix("0 0 "),
             repr(attempt.claimed_at),
             "no" if closed else "yes",
-            repr(attempt.closed_at) if prunable else "",
+            prunable_from(attempt),
         ]
     partition = keys.partition
     where = [keys.attempts, keys.claims, partition.history, partition.unclosed, partition.prunable]
@@ -157,13 +159,13 @@ def _attempts_call(keys: AccountKeys, lanes: dict[Direction, _Lane], attempts: l
 
 
 def _arrival(keys: AccountKeys, account: AccountOverview, lanes: dict[Direction, _Lane]) -> Call:
-    steps = "s" * (Step.SET_UP in account.steps) + "t" * (Step.TEAR_DOWN in account.steps)
+    steps = steps_text(set_up=Step.SET_UP in account.steps, tear_down=Step.TEAR_DOWN in account.steps)
     facts = ["state", account.state.value, "steps", steps, "version", uuid4().hex]
     live: list[str] = []
     due = bool(steps)
     for direction, lane in lanes.items():
         books, letter = lane.books, DIRECTION_LETTERS[direction]
-        live += [attempt_id for attempt_id in (books.open_id, *books.released) if attempt_id is not None]
+        live += live_in(books)
         due = due or lane.taken < lane.last
         facts += [f"lane.{letter}", lane_document(books), f"seq.{letter}", str(lane.last)]
         facts += [f"taken.{letter}", str(lane.taken), f"counted.{letter}", str(lane.last)]

@@ -55,11 +55,15 @@ __all__ = [
     "entry_row",
     "lane_document",
     "lane_of",
+    "live_in",
     "live_of",
     "lowest_terms",
+    "prunable_from",
     "require_storable",
+    "steps_text",
     "suspense_of",
     "suspense_row",
+    "used_at_of",
 ]
 
 DIRECTION_LETTERS = {Direction.OUTGOING: "o", Direction.INCOMING: "i"}
@@ -176,12 +180,27 @@ def lane_of(document: str, lane: LaneBooks) -> None:
     lane.entered, lane.queued, lane.open, lane.settled, lane.parked, lane.pruned = map(Decimal, sums)
 
 
+def live_in(lane: LaneBooks) -> list[str]:
+    """Return the lane's attempts that are not closed or parked: the open one, then those released."""
+    return lane.released if lane.open_id is None else [lane.open_id, *lane.released]
+
+
 def live_of(document: str) -> list[str]:
-    """Return the attempts a lane's document names: the open one, then those released."""
-    if not document:
-        return []
-    *_, open_id, released = decode(document)
-    return released if open_id is None else [open_id, *released]
+    """Return what `live_in` does, of a lane's document; nothing of an empty one."""
+    lane = LaneBooks()
+    if document:
+        lane_of(document, lane)
+    return live_in(lane)
+
+
+def steps_text(*, set_up: bool, tear_down: bool) -> str:
+    """Return the account's pending steps as they are kept."""
+    return "s" * set_up + "t" * tear_down
+
+
+def used_at_of(key_row: str) -> float:
+    """Return when an entry's key was last used."""
+    return float(key_row.split(" ")[1])
 
 
 def lowest_terms(amount: Decimal) -> str:
@@ -241,6 +260,12 @@ def attempt_row(stored: StoredAttempt) -> str:
         attempt.pruned,
     ]
     return f"{stored.first} {stored.last} {encode(facts)}"
+
+
+def prunable_from(attempt: Attempt) -> str:
+    """Return from when on the attempt's entries may be forgotten, "" as long as they may not."""
+    closed = attempt.state is AttemptState.CLOSED and not attempt.pruned
+    return repr(attempt.closed_at) if closed and attempt.direction is Direction.OUTGOING else ""
 
 
 def attempt_of(account_id: str, attempt_id: str, row: str) -> StoredAttempt:

@@ -6,7 +6,14 @@ from dataclasses import replace
 from uuid import uuid4
 
 from settlement_core.stores.redis.account import AccountView, Forgettable
-from settlement_core.stores.redis.layout import AccountKeys, Keyspace, PartitionKeys, StoredAttempt, entry_of
+from settlement_core.stores.redis.layout import (
+    AccountKeys,
+    Keyspace,
+    PartitionKeys,
+    StoredAttempt,
+    entry_of,
+    used_at_of,
+)
 from settlement_core.stores.redis.looking import look
 from settlement_core.stores.redis.queries import Work
 from settlement_core.stores.redis.scripts import Call
@@ -78,7 +85,7 @@ def _read(keys: AccountKeys, stored: StoredAttempt) -> Work[tuple[Forgettable, f
         if None in found:
             return None
         key_rows = dict(zip((entry.entry_id for entry in requests), found, strict=True))
-    uses = {entry_id: float(row.split(" ")[1]) for entry_id, row in key_rows.items()}
+    uses = {entry_id: used_at_of(row) for entry_id, row in key_rows.items()}
     entries = [replace(entry, used_at=uses.get(entry.entry_id, entry.used_at)) for entry in entries]
     latest = max(entry.used_at for entry in entries)
     return Forgettable(stored.attempt.attempt_id, entries, key_rows), latest

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from settlement_core.stores.redis.account import AccountView
-from settlement_core.stores.redis.layout import AccountKeys, attempt_of, entry_of
+from settlement_core.stores.redis.layout import AccountKeys, attempt_of, entry_of, used_at_of
 from settlement_core.stores.redis.scripts import Call, Reply, script
 from settlement_core.values import commands as c
 from settlement_core.values.records import Direction, Entry
@@ -70,7 +70,7 @@ def answer_rows(keys: AccountKeys, commands: Sequence[Any], reply: Reply) -> lis
 def _entries(account_id: str, direction: Direction, page: list[Any]) -> list[Entry]:
     found: list[Entry] = []
     for seq, row, attempt_id, key_row in zip(*(iter(page),) * 4, strict=True):
-        used_at = float(key_row.split(" ")[1]) if key_row else 0.0
+        used_at = used_at_of(key_row) if key_row else 0.0
         entry = entry_of(seq, account_id, direction, row, attempt_id=attempt_id or None, used_at=used_at)
         found.append(entry)
     return found

@@ -63,7 +63,7 @@ class Durability:
             pass  # it is not allowed to know
 
     def end_dropped(self, client: redis.Redis) -> None:
-        """Have the server end connections that we dropped, if it allows that.
+        """Have the server end connections made before the failure, if it allows that; a subscriber's is made anew.
 
         What was sent on them and is not carried out yet never will be: a request that is refused when it is repeated
         cannot be accepted later after all.
