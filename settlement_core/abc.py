@@ -143,6 +143,15 @@ class AccountServices(Protocol):
         """Keep a JSON value under `key`; None deletes it."""
         ...
 
+    async def lead(self) -> None:
+        """Return once no other worker that shares the store runs this engine, and none will while this one is heard of.
+
+        For an engine of which there may be one at a time, such as one that numbers its key's transactions: to be
+        awaited first of all, while it is being made. Others stand by until then, and take no requests. From then on
+        `save` of the engine's own values is refused, and the core ends, with `LeadershipLost` once another leads.
+        """
+        ...
+
 
 Engine: TypeAlias = SettlementEngine | VerifiableEngine
 

@@ -93,15 +93,19 @@ async def start_server(
     config = config or ServerConfig()
     settings, admin_settings = _hypercorn(config), _hypercorn(ServerConfig(drain_s=config.drain_s))
     with contextlib.ExitStack() as sockets:
-        listener = sockets.enter_context(listener or listen(config.host, config.port, "--port"))
+        # a port in use is told before anything is opened; connections are refused until there is somebody to answer
+        listener = sockets.enter_context(listener or _bind(config.host, config.port, "--port"))
         if admin_listener is None and config.admin_port is not None:
-            admin_listener = listen(config.admin_host, config.admin_port, "--admin-port")
+            admin_listener = _bind(config.admin_host, config.admin_port, "--admin-port")
         if admin_listener is not None:
             sockets.enter_context(admin_listener)
         async with (
             open_core(connect_engine, store=store, connector=connector, config=core_config, observer=observer) as core,
             anyio.create_task_group() as tasks,
         ):
+            for ready in (listener, admin_listener):
+                if ready is not None:
+                    _listen(ready)
             stop = anyio.Event()
             app = create_app(core, dialect=config.dialect)
             tasks.start_soon(_serve, app, settings, listener, stop, name="http")
@@ -172,12 +176,35 @@ async def _serve(app: Any, settings: hypercorn.Config, listener: socket.socket, 
 
 
 def listen(host: str, port: int, option: str) -> socket.socket:
-    """Return a socket that listens, so that a port in use is one clear sentence before anything is opened."""
+    """Return a socket that listens; a port in use is one clear sentence."""
+    listener = _bind(host, port, option)
+    _listen(listener)
+    return listener
+
+
+def _bind(host: str, port: int, option: str) -> socket.socket:
+    listener: socket.socket | None = None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
     except (OSError, OverflowError) as problem:
+        if listener is not None:
+            listener.close()
         raise LocalError(f"cannot listen on {host}:{port}: {problem}; choose another with {option}") from None
+    return listener
+
+
+def _listen(listener: socket.socket) -> None:
+    try:
+        listener.listen(BACKLOG)
+    except OSError as problem:
+        host, port = listener.getsockname()[:2]
+        listener.close()
+        raise LocalError(f"cannot listen on {host}:{port}: {problem}; another process took it meanwhile") from None
 
 
 def _url(listener: socket.socket, *, tls: bool) -> str:

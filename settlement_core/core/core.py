@@ -286,6 +286,7 @@ async def open_core(
         refuse_sealed(await journal.ask(SEAL))
         services = Services(
             journal=journal,
+            sharing=sharing,
             connector=connector,
             observer=bulletin,
             now=now,

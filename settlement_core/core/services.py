@@ -10,10 +10,11 @@ from typing import Any
 
 from settlement_core.abc import Connector, Observer
 from settlement_core.core.journal import Journal
+from settlement_core.core.sharing import Sharing
 from settlement_core.values.amounts import check_amount
 from settlement_core.values.commands import Enqueue, Entered, Get, Put, Suspend
-from settlement_core.values.errors import ConnectorError, InvalidAmount, LocalError
-from settlement_core.values.events import MoneyUnattributed
+from settlement_core.values.errors import ConnectorError, InvalidAmount, LeadershipLost, LeaseLost, LocalError
+from settlement_core.values.events import MoneyUnattributed, StandingBy
 from settlement_core.values.identifiers import check_account_id, check_key
 from settlement_core.values.json_text import decode_json, encode_json
 from settlement_core.values.records import Direction
@@ -31,6 +32,7 @@ class Services:
         self,
         *,
         journal: Journal,
+        sharing: Sharing,
         connector: Connector,
         observer: Observer,
         now: Callable[[], float],
@@ -38,6 +40,7 @@ class Services:
         nudge: Callable[[str], None],
     ) -> None:
         self._journal = journal
+        self._sharing = sharing
         self._connector = connector
         self._observer = observer
         self._now = now
@@ -94,7 +97,17 @@ class Services:
     async def save(self, key: str, value: Any, account_id: str | None = None) -> None:
         """Keep a JSON value durably; None deletes it."""
         kept = decode_json(_as_json(value, f"value for {key!r}"))
-        await self._journal.ask(Put(account_id=account_id or "", key=key, value=kept))
+        # what the engine as a whole remembers is its leader's to change
+        lease = (not account_id and self._sharing.lead_token) or ""
+        try:
+            await self._journal.ask(Put(account_id=account_id or "", key=key, value=kept, lease=lease))
+        except LeaseLost:
+            raise LeadershipLost(self._sharing.worker) from None
+
+    async def lead(self) -> None:
+        """Wait until this worker alone runs the engine."""
+        worker = self._sharing.worker
+        await self._sharing.lead(lambda: self._observer.observe(StandingBy(worker=worker)))
 
 
 def _above_zero(amount: Decimal) -> Decimal:

@@ -11,17 +11,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from settlement_core.abc import SharedStore, Store
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.journal import Handle, Journal
 from settlement_core.values.commands import Ring, Share, Shares
-from settlement_core.values.errors import JournalEnded, LeaseLost
+from settlement_core.values.errors import JournalEnded, LeadershipLost, LeaseLost
 from settlement_core.values.partitions import partition_of
 
 __all__ = ["Change", "Sharing", "open_sharing"]
@@ -54,14 +55,21 @@ class Change:
 class Sharing:
     """What this worker holds. `run` keeps it; the supervisor is told of every change and does what follows from it."""
 
-    def __init__(self, *, worker: str, journal: Journal, config: CoreConfig, now: Callable[[], float]) -> None:
+    def __init__(
+        self, *, worker: str, journal: Journal, config: CoreConfig, now: Callable[[], float], tasks: TaskGroup
+    ) -> None:
         self.worker = worker
+        self.lead_token: str | None = None
+        """What proves that this worker leads; None if its engine did not ask for that."""
         self.shared: bool | None = None
         """None until the store has told."""
         self.partitions = 1
         self._journal = journal
         self._config = config
         self._now = now
+        self._tasks = tasks
+        self._standing_by = anyio.CancelScope()
+        self._alone = False
         self._leases: Mapping[int, str] = {}
         self._yielding: frozenset[int] = frozenset()
         self._busy: Counter[int] = Counter()
@@ -126,6 +134,44 @@ class Sharing:
             if partition in self._yielding:
                 self.hurry()
 
+    # leading
+
+    async def lead(self, standing_by: Callable[[], None]) -> None:
+        """Return once this worker alone, of all that share the store, runs its engine, having told if it must wait.
+
+        Asked before `run`. From then on it holds every account, and the core ends with `LeadershipLost` if it is
+        found that another worker leads.
+        """
+        self._alone = True
+        await self.ask(_see).wait()
+        if self.token("") is None:
+            standing_by()
+        while self.token("") is None:
+            await self._pause()
+            await self.ask(_see).wait()
+        self.lead_token = self.token("")
+        if self.shared:
+            self._tasks.start_soon(self._stand_by, name="keeping the lead")
+
+    async def _stand_by(self) -> None:
+        """Keep what we hold until the accounts' work begins: an engine may take its time to connect."""
+        with self._standing_by, suppress(JournalEnded):
+            while True:
+                await self._pause()
+                await self._round(_see)
+
+    async def _pause(self) -> None:
+        """Wait until it is time for the next round."""
+        await anyio.sleep(_SHORTEST_S)
+        with anyio.move_on_after(self._config.poll_s - _SHORTEST_S):
+            await self._hurried.wait()
+        self._hurried = anyio.Event()
+
+    async def _round(self, then: Callable[[Change], None]) -> None:
+        await self.ask(then).wait()
+        if self.lead_token is not None and self.token("") != self.lead_token:
+            raise LeadershipLost(self.worker)
+
     # rounds
 
     def hurry(self) -> None:
@@ -141,6 +187,7 @@ class Sharing:
             lease_s=self._config.lease_s,
             heard=dict(self._heard),
             yielding=frozenset(p for p in self._yielding if p not in self._busy),
+            alone=self._alone,
         )
 
         def answered(shares: Shares, number: int) -> None:
@@ -154,6 +201,7 @@ class Sharing:
 
     async def run(self, first: Handle[Shares], then: Callable[[Change], None], store: Store) -> None:
         """Keep what we hold, and take our part, for as long as we are here; `first` is the first round, asked for."""
+        self._standing_by.cancel()
         try:
             await first.wait()
             if not self.shared:
@@ -162,11 +210,8 @@ class Sharing:
                 if isinstance(store, SharedStore):
                     tasks.start_soon(self._listen, store, name="hearing of rings")
                 while True:
-                    await anyio.sleep(_SHORTEST_S)
-                    with anyio.move_on_after(self._config.poll_s - _SHORTEST_S):
-                        await self._hurried.wait()
-                    self._hurried = anyio.Event()
-                    await self.ask(then).wait()
+                    await self._pause()
+                    await self._round(then)
         except JournalEnded:
             pass  # the journal says itself why
 
@@ -233,8 +278,14 @@ async def open_sharing(
     worker: str, *, journal: Journal, config: CoreConfig, now: Callable[[], float]
 ) -> AsyncIterator[Sharing]:
     """Share for the block; on leaving it, whatever the reason, hand over at once what is held."""
-    sharing = Sharing(worker=worker, journal=journal, config=config, now=now)
-    try:
-        yield sharing
-    finally:
-        sharing.retire()
+    async with anyio.create_task_group() as tasks:
+        sharing = Sharing(worker=worker, journal=journal, config=config, now=now, tasks=tasks)
+        try:
+            yield sharing
+        finally:
+            sharing.retire()
+            tasks.cancel_scope.cancel()
+
+
+def _see(change: Change) -> None:
+    """Do nothing yet about a round's changes: whoever begins to work looks at everything it holds then."""

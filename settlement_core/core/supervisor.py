@@ -185,7 +185,8 @@ class Supervisor:
         for lane in self._lanes.values():
             if lane.partition in change.yielding:
                 lane.nudge()
-        partitions = sorted(change.gained | change.kept)
+        # an engine that leads held some before we began
+        partitions = sorted(change.gained | change.kept if self._began else sharing.held)
         if partitions or not self._began:
             self._began = True
             leases = {p: sharing.held[p] for p in partitions}

@@ -249,6 +249,7 @@ class Put(Command[Applied]):
     account_id: str
     key: str
     value: object
+    lease: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +276,7 @@ class Share(Command[Shares]):
         heard: by partition, the number of the last ring acted upon.
         yielding: partitions to give up now; nothing may be under way there.
         leaving: give up everything, and take no further part.
+        alone: share with nobody: whoever holds the partition of account "" takes all others, everybody else nothing.
     """
 
     worker: str
@@ -282,6 +284,7 @@ class Share(Command[Shares]):
     heard: Mapping[int, int] = field(default_factory=dict)
     yielding: frozenset[int] = frozenset()
     leaving: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ __all__ = [
     "InvalidQuantity",
     "InvariantError",
     "JournalEnded",
+    "LeadershipLost",
     "LeaseLost",
     "LocalError",
     "MessageNotHandled",
@@ -129,6 +130,16 @@ class LeaseLost(LocalError):
             "became of the attempt"
         )
         self.account_id = account_id
+
+
+class LeadershipLost(RemoteError):
+    """This engine may run in one worker at a time, and another one runs it by now."""
+
+    def __init__(self, worker: str) -> None:
+        super().__init__(
+            f"worker {worker!r} was silent for longer than its lease, and another one runs the engine by now; what was "
+            "under way here stays open in the store and is looked at there; start again to stand by"
+        )
 
 
 class UnknownSuspense(LocalError):

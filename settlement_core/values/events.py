@@ -33,6 +33,7 @@ __all__ = [
     "SettlementInDoubt",
     "SettlementRecorded",
     "SettlementRequested",
+    "StandingBy",
     "StepFailed",
     "StoreFailed",
     "StoreRecovered",
@@ -264,6 +265,14 @@ class PartitionsChanged(Event):
     partitions: int
     gained: int
     lost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingBy(Event):
+    """The engine may run in one worker at a time, and another one runs it; this one waits to take its place."""
+
+    text: ClassVar[str] = "standing by as worker {worker}: another one runs the engine"
+    worker: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,10 +121,7 @@ class SharedBooks:
             if command.leaving or number in command.yielding:
                 lease.owner, lease.until = "", 0.0
             lease.rings = {k: n for k, n in lease.rings.items() if n > command.heard.get(number, 0)}
-        fair = 0
-        if not command.leaving:
-            position, others = sorted(self.workers).index(worker), len(self.workers)
-            fair = PARTITIONS // others + (position < PARTITIONS % others)
+        fair = self._fair_share(command, now)
         for number, lease in enumerate(self.leases):
             free = not lease.owner or (lease.until <= now and now >= self._quiet_until)
             if len(self._held_by(worker)) < fair and free and number not in command.yielding:
@@ -138,6 +135,18 @@ class SharedBooks:
             excess=max(0, len(held) - fair),
             rings=tuple(rings),
         )
+
+    def _fair_share(self, command: Share, now: float) -> int:
+        """Return how many partitions are a worker's part; one that is to be alone takes the lead, if that is free."""
+        if command.leaving:
+            return 0
+        if command.alone:
+            lead = self.leases[partition_of("", PARTITIONS)]
+            if not lead.owner or (lead.until <= now and now >= self._quiet_until):
+                lead.owner, lead.until, lead.number = command.worker, now + command.lease_s, lead.number + 1
+            return PARTITIONS if lead.owner == command.worker else 0
+        position, others = sorted(self.workers).index(command.worker), len(self.workers)
+        return PARTITIONS // others + (position < PARTITIONS % others)
 
     def _held_by(self, worker: str) -> list[int]:
         return [number for number, lease in enumerate(self.leases) if lease.owner == worker]

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import anyio
@@ -406,3 +407,35 @@ async def test_64_connections_of_20_settlements_each_are_all_settled_exactly_onc
     assert sum(world.engine.paid) == total
     assert len(accepted) == 64 * 16 + 4 * 4
     assert sum(world.account(f"account-{n}").outgoing.entered for n in range(4)) == total
+
+
+async def test_connections_are_refused_until_the_engine_is_there_to_answer() -> None:
+    """While it connects slowly, or stands by, nobody waits in vain, and health checks do not take it for alive."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    world, connecting, gate = World(MinimalEngine()), anyio.Event(), anyio.Event()
+
+    async def connect(services: AccountServices) -> MinimalEngine:
+        connecting.set()
+        await gate.wait()
+        return world.engine  # type: ignore[no-any-return]
+
+    async with anyio.create_task_group() as tasks:
+        config = ServerConfig(port=port, admin_port=None)
+        opened = anyio.Event()
+
+        async def serve() -> None:
+            await tasks.start(
+                partial(start_server, connect, store=world.store, connector=world.connector, config=config)
+            )
+            opened.set()
+
+        tasks.start_soon(serve)
+        await connecting.wait()
+        with pytest.raises(OSError, match="attempts|refused"):
+            await anyio.connect_tcp("127.0.0.1", port)
+        gate.set()
+        await opened.wait()
+        async with await anyio.connect_tcp("127.0.0.1", port):
+            pass
+        tasks.cancel_scope.cancel()

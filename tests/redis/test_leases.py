@@ -38,11 +38,18 @@ class Worker:
         self.shares: c.Shares = c.Shares(shared=False, partitions=0, leases={})
         self.tokens: set[str] = set()
 
-    def share(self, *, give_up: bool = False, leaving: bool = False) -> c.Shares:
+    def share(self, *, give_up: bool = False, leaving: bool = False, alone: bool = False) -> c.Shares:
         """Take part in one round, giving up what is too much if so told."""
         held = sorted(self.shares.leases)
         yielding = frozenset(held[: self.shares.excess]) if give_up else frozenset()
-        command = c.Share(worker=self.name, lease_s=self.lease_s, heard=self.heard, yielding=yielding, leaving=leaving)
+        command = c.Share(
+            worker=self.name,
+            lease_s=self.lease_s,
+            heard=self.heard,
+            yielding=yielding,
+            leaving=leaving,
+            alone=alone,
+        )
         self.shares = apply_until_taken(self.store, [command])[0]
         self.tokens |= set(self.shares.leases.values())
         return self.shares
@@ -373,3 +380,43 @@ def test_a_nudge_rings_whoever_holds_the_account(hire: Callable[..., Worker]) ->
     other.store.apply([opened(), entered("1", "5")])
     assert sorted(owner.rings()) == [("alice", False), ("alice", True)]
     assert owner.rings() == []
+
+
+def test_of_workers_that_are_to_be_alone_one_holds_everything(hire: Callable[..., Worker]) -> None:
+    """The others hold nothing, however often they ask, until it leaves; then the first to ask has everything."""
+    first, second, third = hire("z"), hire("a"), hire("m")
+    for _ in range(3):
+        assert len(first.share(alone=True).leases) == 4
+        assert second.share(alone=True).leases == third.share(alone=True).leases == {}
+        assert first.shares.excess == 0
+    first.share(leaving=True)
+    assert len(third.share(alone=True).leases) == 4
+    assert second.share(alone=True).leases == {}
+
+
+def test_whoever_begins_while_others_still_hold_accounts_gets_them_when_their_leases_end(
+    hire: Callable[..., Worker],
+) -> None:
+    """The lead is the lease on what is the engine's as a whole; the rest follows as it becomes free."""
+    first, second = hire("a"), hire("b")
+    assert len(first.share().leases) == 4
+    lead = places_of(first.store).partition("").number
+    assert second.share(alone=True).leases == {}
+    first.shares = c.Shares(shared=True, partitions=4, leases={lead: first.token("")}, excess=1)
+    first.share(give_up=True)
+    assert second.share(alone=True).leases.keys() == {lead}
+    first.share(leaving=True)
+    assert len(second.share(alone=True).leases) == 4
+
+
+def test_what_the_engine_remembers_is_its_leaders_to_change(hire: Callable[..., Worker]) -> None:
+    """A value that comes under an old lease is refused, and what the new leader saved stays."""
+    first, second = hire("a"), hire("b")
+    first.share(alone=True)
+    old = first.token("")
+    ask(first.store, c.Put(account_id="", key="next", value=7, lease=old))
+    first.share(leaving=True)
+    second.share(alone=True)
+    ask(second.store, c.Put(account_id="", key="next", value=9, lease=second.token("")))
+    assert isinstance(first.store.apply([c.Put(account_id="", key="next", value=8, lease=old)])[0], LeaseLost)
+    assert ask(second.store, c.Get(account_id="", key="next")) == 9

@@ -36,20 +36,32 @@ def share(places: Keyspace, command: Share) -> Work[Shares]:
         _lease(places, partition, command, "free" if partition.number in yielding else "renew")
         for partition in places.partitions
     ]
-    fair = 0 if command.leaving else _fair_share(command.worker, workers, len(places.partitions))
-    missing = fair - sum(1 for reply in replies if reply[0])
     wanted = [
         partition
         for partition, (_, owner, left_ms, *_) in zip(places.partitions, replies, strict=True)
         if partition.number not in yielding and (not owner or (may_seize and owner != command.worker and left_ms <= 0))
     ]
-    if missing > 0 and wanted:
+
+    def take(chosen: list[PartitionKeys]) -> Work[None]:
+        if chosen:
+            what = "seize" if may_seize else "take"
+            taken = yield [_lease(places, partition, command, what) for partition in chosen]
+            for partition, reply in zip(chosen, taken, strict=True):
+                replies[partition.number] = reply
+
+    fair = 0
+    if command.alone and not command.leaving:
+        lead = places.partition("")
+        yield from take([partition for partition in wanted if partition is lead])
+        fair = len(places.partitions) if replies[lead.number][0] else 0
+        wanted = [partition for partition in wanted if partition is not lead]
+    elif not command.leaving:
+        fair = _fair_share(command.worker, workers, len(places.partitions))
         # workers that look at the same moment begin in different places
         start = len(wanted) * workers.index(command.worker) // len(workers)
-        chosen = [*wanted[start:], *wanted[:start]][:missing]
-        taken = yield [_lease(places, partition, command, "seize" if may_seize else "take") for partition in chosen]
-        for partition, reply in zip(chosen, taken, strict=True):
-            replies[partition.number] = reply
+        wanted = [*wanted[start:], *wanted[:start]]
+    missing = fair - sum(1 for reply in replies if reply[0])
+    yield from take(wanted[: max(0, missing)])
     held = {number: reply for number, reply in enumerate(replies) if reply[0]}
     return Shares(
         shared=True,

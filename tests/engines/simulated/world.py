@@ -71,6 +71,9 @@ class FakeServices:
         self.saved[account_id, key] = json.dumps(value)
         self._change()
 
+    async def lead(self) -> None:
+        """Nobody else is there."""
+
     def _change(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
