@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from settlement_core.values.errors import InvalidAmount as InvalidAmount
     from settlement_core.values.errors import InvalidIdentifier as InvalidIdentifier
     from settlement_core.values.errors import InvariantError as InvariantError
+    from settlement_core.values.errors import LeadershipLost as LeadershipLost
     from settlement_core.values.errors import LocalError as LocalError
     from settlement_core.values.errors import RemoteError as RemoteError
     from settlement_core.values.errors import SettlementError as SettlementError
@@ -119,6 +120,7 @@ _HOMES = {
         "InvalidAmount",
         "InvalidIdentifier",
         "InvariantError",
+        "LeadershipLost",
         "LocalError",
         "RemoteError",
         "SettlementError",
@@ -156,6 +158,7 @@ __all__ = [
     "InvalidAmount",
     "InvalidIdentifier",
     "InvariantError",
+    "LeadershipLost",
     "LifespanApp",
     "LocalError",
     "LogObserver",

@@ -32,6 +32,7 @@ from settlement_core.core.sharing import open_sharing
 from settlement_core.core.supervisor import Supervisor
 from settlement_core.values.amounts import check_amount
 from settlement_core.values.commands import (
+    Applied,
     Assign,
     CloseAccount,
     Command,
@@ -39,6 +40,7 @@ from settlement_core.values.commands import (
     Entered,
     OpenAccount,
     Overview,
+    Pause,
     Release,
     Resolve,
     Result,
@@ -51,7 +53,13 @@ from settlement_core.values.errors import (
     ShuttingDown,
     UnknownAccount,
 )
-from settlement_core.values.events import CoreStarted, EngineMisbehaved, MessageFailed, SettlementRequested
+from settlement_core.values.events import (
+    CoreStarted,
+    DecisionTaken,
+    EngineMisbehaved,
+    MessageFailed,
+    SettlementRequested,
+)
 from settlement_core.values.identifiers import check_account_id, check_key
 from settlement_core.values.json_text import decode_json, encode_json
 from settlement_core.values.records import AccountState, Direction
@@ -178,9 +186,9 @@ class Core:
                 await handle.wait()
         return [handle.result for handle in handles]
 
-    async def decide(self, command: Resolve | Release | Assign) -> None:
-        """Carry out what a person decided about money set aside, and have its account go on with it."""
-        await self._request(command, lambda *_: self._supervisor.nudge(command.account_id))
+    async def decide(self, command: Resolve | Release | Assign | Pause) -> None:
+        """Carry out what a person decided about money set aside, or an account; it then goes on with what follows."""
+        await self._request(command, partial(self._decided, command))
 
     def try_settlement(self, account_id: str) -> None:
         """Have the account try again now, whatever it waits for."""
@@ -232,6 +240,24 @@ class Core:
             self._context.observe(
                 SettlementRequested(account_id=command.account_id, key=command.entry_id, amount=command.amount)
             )
+
+    def _decided(self, command: Resolve | Release | Assign | Pause, result: Applied | Entered, _: int) -> None:
+        self._supervisor.nudge(command.account_id)
+        if result.replay if isinstance(result, Entered) else not result.changed:
+            return
+        what = command.attempt_id if isinstance(command, Resolve | Release) else ""
+        decision = type(command).__name__.lower()
+        if isinstance(command, Pause):
+            decision = "pause" if command.paused else "resume"
+        self._context.observe(
+            DecisionTaken(
+                account_id=command.account_id,
+                decision=decision,
+                about=command.settlement_id if isinstance(command, Assign) else what,
+                by=command.by,
+                reason=command.reason,
+            )
+        )
 
     async def _request(self, command: Command[T], then: Callable[[T, int], None] | None = None) -> T:
         return await self._offer(command, then).wait()

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError
 from settlement_core.values.json_text import encode_json
-from settlement_core.values.records import Payment
+from settlement_core.values.records import Pausing, Payment
 
-__all__ = ["freeze", "kept", "thaw"]
+__all__ = ["freeze", "kept", "pausing_of", "pausing_text", "thaw"]
 
 C = TypeVar("C", bound=c.Command[Any])
 
@@ -42,3 +42,16 @@ def kept(command: C) -> C:
     elif isinstance(command, c.Put):
         changed = replace(command, value=thaw(freeze(command.value, f"the engine's value {command.key!r}")))
     return changed  # type: ignore[no-any-return]
+
+
+def pausing_text(pausing: Pausing | None) -> str | None:
+    """Return the latest word on whether an account is paused, as it is kept."""
+    return None if pausing is None else json.dumps([pausing.paused, pausing.reason, pausing.by, pausing.at])
+
+
+def pausing_of(text: str | None) -> Pausing | None:
+    """Return what `pausing_text` wrote."""
+    if text is None:
+        return None
+    paused, reason, by, at = json.loads(text)
+    return Pausing(paused=paused, reason=reason, by=by, at=at)

@@ -13,9 +13,9 @@ from settlement_core.stores._sqlite_session import Session
 from settlement_core.values import commands as c
 from settlement_core.values import decisions
 from settlement_core.values.errors import SuspenseConflict, UnknownSuspense
-from settlement_core.values.records import AccountState, Direction, SuspenseItem
+from settlement_core.values.records import AccountState, Direction, Pausing, SuspenseItem
 
-__all__ = ["assign", "close_account", "finish_step", "open_account", "put", "suspend"]
+__all__ = ["assign", "close_account", "finish_step", "open_account", "pause", "put", "suspend"]
 
 # accounts
 
@@ -56,6 +56,16 @@ def finish_step(session: Session, command: c.FinishStep) -> c.Applied:
         account.set_up = False
     else:
         account.tear_down = False
+    account.changed = True
+    return c.Applied(changed=True)
+
+
+def pause(session: Session, command: c.Pause) -> c.Applied:
+    """Begin nothing new in the account, or go on."""
+    account = session.account(command.account_id)
+    if account.paused == command.paused:
+        return c.Applied(changed=False)
+    account.pausing = Pausing(paused=command.paused, reason=command.reason, by=command.by, at=command.at)
     account.changed = True
     return c.Applied(changed=True)
 

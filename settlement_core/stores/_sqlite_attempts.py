@@ -62,6 +62,8 @@ def claim(session: Session, command: c.Claim) -> c.Claimed | c.NothingToClaim | 
     known = session.execute(_FIND_ATTEMPT, (command.attempt_id, account.account_no)).fetchone()
     if known is not None:
         decisions.refuse_claim(attempt_of(known, command.account_id).attempt)
+    if account.paused:
+        return c.NothingToClaim(lane.queued)
     if command.direction is Direction.OUTGOING and account.set_up:
         return c.StepDue(Step.SET_UP)
     if lane.released:

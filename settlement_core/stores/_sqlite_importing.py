@@ -34,7 +34,7 @@ def import_account(
     if session.find_account(account.account_id) is not None:
         raise LocalError(f"account {account.account_id!r} is there already; nothing was recorded")
     row = session.add_account(account.account_id)
-    row.state, row.changed = account.state, True
+    row.state, row.pausing, row.changed = account.state, account.pausing, True
     row.set_up, row.tear_down = Step.SET_UP in account.steps, Step.TEAR_DOWN in account.steps
     lanes = {
         Direction.OUTGOING: _lane(row.account_no, Direction.OUTGOING, account.outgoing),

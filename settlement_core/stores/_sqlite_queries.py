@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from settlement_core.stores._json import thaw
+from settlement_core.stores._json import pausing_of, thaw
 from settlement_core.stores._sqlite_rows import (
     ATTEMPT_COLUMNS,
     DIRECTION_CODES,
@@ -59,7 +59,7 @@ def values(session: Session, command: c.Values) -> list[EngineValue]:
 _OVERVIEW = """
     SELECT a.account_id, a.state, a.set_up, a.tear_down,
         o.entered, o.queued, o.open, o.settled, o.parked, o.pruned,
-        i.entered, i.queued, i.open, i.settled, i.parked, i.pruned, i.released, a.account_no
+        i.entered, i.queued, i.open, i.settled, i.parked, i.pruned, i.released, a.account_no, a.pausing
     FROM accounts a
     LEFT JOIN lanes o ON o.account_no = a.account_no AND o.direction = 0
     LEFT JOIN lanes i ON i.account_no = a.account_no AND i.direction = 1
@@ -91,6 +91,7 @@ def _overview_of(session: Session, row: tuple[Any, ...]) -> AccountOverview:
         released=tuple(attempt_id for (attempt_id,) in released),
         outgoing=_totals_of(row[4:10]),
         incoming=_totals_of(row[10:16]),
+        pausing=pausing_of(row[18]),
     )
 
 

@@ -115,5 +115,8 @@ _FIRST = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+# JSON, null while nobody said anything
+_PAUSING = ("ALTER TABLE accounts ADD COLUMN pausing TEXT",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PAUSING)
 """Statements that lead from one version to the next; the file's `PRAGMA user_version` counts those applied."""

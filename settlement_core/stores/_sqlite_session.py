@@ -10,19 +10,20 @@ import sqlite3
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from settlement_core.stores._json import pausing_of, pausing_text
 from settlement_core.stores._sqlite_rows import DIRECTION_CODES, plain_text
 from settlement_core.values.amounts import ZERO, add, subtract
 from settlement_core.values.errors import UnknownAccount
-from settlement_core.values.records import AccountState, Direction
+from settlement_core.values.records import AccountState, Direction, Pausing
 
 __all__ = ["AccountRow", "Lane", "Session"]
 
 _DUE_STEP = 1
 _DUE_LANE = {Direction.OUTGOING: 2, Direction.INCOMING: 4}
 
-_FIND_ACCOUNT = "SELECT account_no, state, set_up, tear_down, due FROM accounts WHERE account_id = ?"
+_FIND_ACCOUNT = "SELECT account_no, state, set_up, tear_down, due, pausing FROM accounts WHERE account_id = ?"
 _ADD_ACCOUNT = "INSERT INTO accounts (account_id, state, set_up, tear_down, due) VALUES (?, 'open', 0, 0, 0)"
-_SAVE_ACCOUNT = "UPDATE accounts SET state = ?, set_up = ?, tear_down = ?, due = ? WHERE account_no = ?"
+_SAVE_ACCOUNT = "UPDATE accounts SET state = ?, set_up = ?, tear_down = ?, due = ?, pausing = ? WHERE account_no = ?"
 _FIND_LANE = """
     SELECT entered, queued, open, settled, parked, pruned, entries_queued, open_no, released, releases_ever
     FROM lanes WHERE account_no = ? AND direction = ?
@@ -124,8 +125,14 @@ class AccountRow:
     set_up: bool
     tear_down: bool
     due: int
+    pausing: Pausing | None = None
     changed: bool = False
     lanes: dict[Direction, Lane] = field(default_factory=dict)
+
+    @property
+    def paused(self) -> bool:
+        """Tell whether nothing new may be begun."""
+        return self.pausing is not None and self.pausing.paused
 
     def due_now(self) -> int:
         """Return what `due` should be; a direction that was not looked at keeps its bit."""
@@ -154,8 +161,9 @@ class Session:
             row = self.execute(_FIND_ACCOUNT, (account_id,)).fetchone()
             if row is None:
                 return None
-            account_no, state, set_up, tear_down, due = row
+            account_no, state, set_up, tear_down, due, text = row
             account = AccountRow(account_no, account_id, AccountState(state), bool(set_up), bool(tear_down), due)
+            account.pausing = pausing_of(text)
             self._accounts[account_id] = account
         return account
 
@@ -194,7 +202,8 @@ class Session:
             due = account.due_now()
             if account.changed or due != account.due:
                 account.due, account.changed = due, False
-                values = (account.state.value, account.set_up, account.tear_down, due, account.account_no)
+                flags = (account.set_up, account.tear_down)
+                values = (account.state.value, *flags, due, pausing_text(account.pausing), account.account_no)
                 self.execute(_SAVE_ACCOUNT, values)
 
     def _save_lane(self, lane: Lane) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from settlement_core.stores._json import freeze, kept, thaw
 from settlement_core.values import commands as c
+from settlement_core.values.books import AccountBooks
 from settlement_core.values.errors import LocalError
 from settlement_core.values.records import (
     AccountOverview,
@@ -21,7 +22,7 @@ from settlement_core.values.records import (
     Step,
     SuspenseItem,
 )
-from settlement_core.values.reference import AccountBooks, Books
+from settlement_core.values.reference import Books
 
 __all__ = ["MemoryStore", "create_memory_store"]
 
@@ -48,6 +49,7 @@ class MemoryStore:
         if account.account_id in self._books.accounts:
             raise LocalError(f"account {account.account_id!r} is there already; nothing was recorded")
         books = AccountBooks(account.account_id, account.state)
+        books.pausing = account.pausing
         books.set_up, books.tear_down = Step.SET_UP in account.steps, Step.TEAR_DOWN in account.steps
         for lane, totals in zip(books.lanes.values(), (account.outgoing, account.incoming), strict=True):
             for name in fields(totals):

@@ -14,7 +14,7 @@ from settlement_core.values.amounts import ZERO, add, subtract
 from settlement_core.values.records import Attempt, AttemptState, Direction, Payment
 from settlement_core.values.records import Step as AccountStep
 
-__all__ = ["ACCOUNTS", "KEYS", "OnAttempt", "Step", "scripts", "tours"]
+__all__ = ["ACCOUNTS", "HOUR", "KEYS", "OnAttempt", "Step", "scripts"]
 
 ACCOUNTS = ("alice", "Bob", "~" * 128)
 """The last one is not opened to begin with."""
@@ -24,7 +24,7 @@ KEYS = ("cursor", "address {x}:'\"")
 
 _ENTRY_IDS = (*"12345678", "é {a} '\"%_", "k" * 255)
 _SETTLEMENT_IDS = ("s1", "S2", "0x€")
-_HOUR = 1_700_000_000.125
+HOUR = 1_700_000_000.125
 _JSON: tuple[object, ...] = (
     0,
     "",
@@ -113,7 +113,7 @@ class Step:
 
 _accounts = st.sampled_from((*ACCOUNTS[:2], *ACCOUNTS))
 _directions = st.sampled_from(Direction)
-_times = st.integers(0, 6).map(lambda hours: _HOUR + hours * 3600.0)
+_times = st.integers(0, 6).map(lambda hours: HOUR + hours * 3600.0)
 _reasons = st.sampled_from(("", "answer lost", "it's “paid”"))
 _json = st.sampled_from(_JSON)
 _limits = st.sampled_from((1, 2, 1000))
@@ -185,6 +185,14 @@ def _upkeep() -> st.SearchStrategy[c.Command[Any]]:
             account_id=_accounts,
             step=st.sampled_from(AccountStep),
         ),
+        st.builds(
+            c.Pause,
+            account_id=_accounts,
+            paused=st.sampled_from((True, False, False)),
+            reason=_reasons,
+            by=st.just("carol"),
+            at=_times,
+        ),
         st.builds(c.Suspend, settlement_id=settlement_ids, amount=_amounts, details=_json, at=_times),
         st.builds(
             c.Assign,
@@ -237,95 +245,10 @@ def scripts(*, can_reopen: bool, can_fail: bool) -> st.SearchStrategy[list[Step]
     opened = st.builds(
         lambda set_up: Step(
             (
-                c.OpenAccount(account_id=ACCOUNTS[0], at=_HOUR, set_up=set_up),
-                c.OpenAccount(account_id=ACCOUNTS[1], at=_HOUR),
+                c.OpenAccount(account_id=ACCOUNTS[0], at=HOUR, set_up=set_up),
+                c.OpenAccount(account_id=ACCOUNTS[1], at=HOUR),
             )
         ),
         st.sampled_from((False, False, True)),
     )
     return st.builds(lambda first, rest: [first, *rest], opened, st.lists(step, min_size=1, max_size=12))
-
-
-def _notes(account_id: str) -> list[c.Command[Any]]:
-    """Set and delete values of the engine, and list them."""
-    return [
-        *(c.Put(account_id=owner, key=key, value=[owner]) for owner in ("", account_id) for key in KEYS),
-        c.Values(),
-        c.Put(account_id=account_id, key=KEYS[0], value=None),
-        c.Values(),
-        c.Values(after=("", KEYS[0])),
-        c.Put(account_id=account_id, key=KEYS[1], value=None),
-        c.Values(),
-    ]
-
-
-def tours() -> list[list[Step]]:
-    """Return scripts that visit every turn a command can take, so that none is left to chance."""
-    alice = ACCOUNTS[0]
-    o, i = Direction.OUTGOING, Direction.INCOMING
-    told = {"reason": "seen", "by": "carol"}
-
-    def enter(entry_id: str, amount: str, direction: Direction = o, hours: int = 0) -> c.Enqueue:
-        at = _HOUR + hours * 3600.0
-        return c.Enqueue(account_id=alice, direction=direction, entry_id=entry_id, amount=Decimal(amount), at=at)
-
-    def claim(attempt_id: str, direction: Direction = o, **bounds: Any) -> c.Claim:
-        return c.Claim(account_id=alice, direction=direction, attempt_id=attempt_id, at=_HOUR, **bounds)
-
-    def close(attempt_id: str, settled: str) -> c.Close:
-        return c.Close(account_id=alice, attempt_id=attempt_id, settled=Decimal(settled), at=_HOUR)
-
-    def note(attempt_id: str, amount: str) -> c.Note:
-        return c.Note(account_id=alice, attempt_id=attempt_id, payment=Payment(Decimal(amount), {"hash": "0x1"}))
-
-    def hold(attempt_id: str) -> c.Hold:
-        return c.Hold(account_id=alice, attempt_id=attempt_id, reason="lost")
-
-    def release(attempt_id: str) -> c.Release:
-        return c.Release(account_id=alice, attempt_id=attempt_id, **told)
-
-    def resolve(attempt_id: str, settled: str) -> c.Resolve:
-        return c.Resolve(account_id=alice, attempt_id=attempt_id, settled=Decimal(settled), at=_HOUR, **told)
-
-    tour: list[c.Command[Any]] = [
-        # an account's life: set-up first, tear-down last
-        c.OpenAccount(account_id=alice, at=_HOUR, set_up=True),
-        *(claim("a"), enter("1", "1.50"), enter("1", "1.5", hours=1), enter("1", "2"), claim("a")),
-        *(c.Due(), c.Overview()),
-        *(c.FinishStep(account_id=alice, step=step) for step in AccountStep),
-        # leftovers, dust and caps; one attempt at a time; a key used after it was claimed
-        *(claim("a"), claim("b"), enter("2", "0.75"), enter("1", "1.50", hours=2), note("a", "1.5"), note("a", "1")),
-        *(close("a", "2"), close("a", "1"), close("a", "1"), close("a", "1.1"), claim("a")),
-        *(claim("b", scale=0, cap=Decimal(5)), close("b", "1"), claim("c", scale=0), claim("c", max_entries=1)),
-        # in doubt
-        *(hold("c"), hold("c"), enter("3", "7"), claim("d"), resolve("c", "9"), resolve("c", "0.1"), resolve("c", "0")),
-        # forgetting, with a key used later than its attempt was closed
-        *(close("d", "7"), enter("3", "7", hours=5), c.Prune(before=_HOUR + 3 * 3600.0, limit=10_000)),
-        *(enter("1", "9"), enter("3", "7")),
-        # held, released out of order, resolved while released
-        *(command for name in "xyz" for command in (enter(name, "3", i), claim(name, i), hold(name))),
-        *(enter("w", "1", i), release("z"), release("y"), release("y"), release("x"), claim("v", i), claim("v", i)),
-        *(release("z"), hold("z"), release("z"), resolve("x", "2"), claim("v", i), close("y", "3"), claim("v", i)),
-        *(close("z", "3"), claim("v", i), note("v", "1")),
-        # money without an owner
-        c.Suspend(settlement_id="s", amount=Decimal(4), details={"n": 1}, at=_HOUR),
-        c.Suspend(settlement_id="s", amount=Decimal(5), details={"n": 1}, at=_HOUR),
-        *(c.Assign(settlement_id="s", account_id=owner, at=_HOUR, **told) for owner in (ACCOUNTS[2], alice, alice)),
-        c.Assign(settlement_id="s", account_id=ACCOUNTS[1], at=_HOUR, **told),
-        # a tombstone drains, takes what comes in, answers replays, and is torn down when nothing more can go out
-        c.CloseAccount(account_id=alice, at=_HOUR, tear_down=True),
-        *(enter("4", "1"), enter("3", "7"), enter("u", "1", i), claim("e"), close("e", "0"), claim("f")),
-        *(close("f", "9.15"), claim("g"), c.OpenAccount(account_id=alice, at=_HOUR, set_up=True), claim("g")),
-        *(c.CloseAccount(account_id=alice, at=_HOUR, tear_down=True), claim("g"), claim("h")),
-        *(c.FinishStep(account_id=alice, step=step) for step in AccountStep),
-        *(
-            claim("h"),
-            c.Due(),
-            c.Overview(),
-            c.Entries(account_id=alice, direction=o),
-            c.History(),
-            *_notes(alice),
-            c.Suspense(assigned=True),
-        ),
-    ]
-    return [[Step((command,), reopen=True) for command in tour], [Step(tuple(tour), whole_again=True, fail_after=150)]]

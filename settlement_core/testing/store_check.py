@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, example, given, settings
 
 from settlement_core.abc import Store
-from settlement_core.testing._store_scripts import ACCOUNTS, KEYS, OnAttempt, Step, scripts, tours
+from settlement_core.testing._store_scripts import ACCOUNTS, KEYS, OnAttempt, Step, scripts
+from settlement_core.testing._store_tours import tours
 from settlement_core.values import commands as c
 from settlement_core.values.amounts import ZERO, add, subtract, total
 from settlement_core.values.records import Attempt, AttemptState, Direction, Entry

@@ -51,6 +51,7 @@ __all__ = [
     "Nudge",
     "OpenAccount",
     "Overview",
+    "Pause",
     "Prune",
     "Put",
     "Release",
@@ -118,6 +119,21 @@ class FinishStep(Command[Applied]):
     lease: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause(Command[Applied]):
+    """A person has nothing new begun in the account, or, with `paused` False, has it go on.
+
+    A paused account takes requests and payments as ever, and what is open goes on to its end; nothing is claimed and no
+    step is due. The same again changes nothing, not even the reason. Refused: `UnknownAccount`.
+    """
+
+    account_id: str
+    paused: bool
+    reason: str
+    by: str
+    at: float
+
+
 # entries and attempts
 
 
@@ -141,9 +157,9 @@ class Enqueue(Command[Entered]):
 class Claim(Command["Claimed | NothingToClaim | StepDue"]):
     """Move queued entries into one new attempt, unless one is open: then that is the answer.
 
-    A released attempt is opened again before anything new. What is finer than `scale` or above `cap` queues
-    again in the same step. At most `max_entries` entries are taken, but always enough to reach one unit of
-    `scale` if the queue holds one. Refused: `LeaseLost`, `UnknownAccount`.
+    Nothing else is begun in a paused account. A released attempt is opened again before anything new. What is finer
+    than `scale` or above `cap` queues again in the same step. At most `max_entries` entries are taken, but always
+    enough to reach one unit of `scale` if the queue holds one. Refused: `LeaseLost`, `UnknownAccount`.
     """
 
     account_id: str

@@ -19,6 +19,7 @@ __all__ = [
     "CoreStopped",
     "CreditAcknowledged",
     "CreditHeld",
+    "DecisionTaken",
     "EngineMisbehaved",
     "Event",
     "LeaseGone",
@@ -265,6 +266,18 @@ class PartitionsChanged(Event):
     partitions: int
     gained: int
     lost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionTaken(Event):
+    """A person decided something, for the first time: `decision` about an attempt, a settlement, or the account."""
+
+    text: ClassVar[str] = "account {account_id} {about}: {by} decided to {decision}: {reason}"
+    account_id: str
+    decision: str
+    about: str
+    by: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,12 +161,23 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pausing:
+    """A person's latest word on whether an account is paused, `at` wall-clock seconds since 1970."""
+
+    paused: bool
+    reason: str
+    by: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountOverview:
     """One account as the store knows it.
 
     Attributes:
         steps: pending work on the account itself, in the order in which it is to be done.
         released: attempts to be offered to the connector again, in the order in which they will be.
+        pausing: the latest word on whether it is paused; None if nobody ever said anything.
     """
 
     account_id: str
@@ -175,6 +186,12 @@ class AccountOverview:
     outgoing: Totals
     incoming: Totals
     released: tuple[str, ...] = ()
+    pausing: Pausing | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Tell whether nothing new is begun in the account."""
+        return self.pausing is not None and self.pausing.paused
 
     @property
     def step(self) -> Step | None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from decimal import Decimal
 from itertools import islice
 from typing import Any, ClassVar
 
 from settlement_core.values import commands as c
 from settlement_core.values import decisions
-from settlement_core.values.amounts import ZERO, add, subtract
+from settlement_core.values.amounts import add, subtract
+from settlement_core.values.books import AccountBooks, LaneBooks
 from settlement_core.values.errors import (
     IdempotencyConflict,
     LocalError,
@@ -33,61 +34,12 @@ from settlement_core.values.records import (
     EngineValue,
     Entry,
     EntryKind,
+    Pausing,
     Step,
     SuspenseItem,
-    Totals,
 )
 
-__all__ = ["AccountBooks", "Books", "LaneBooks"]
-
-_SUMS = tuple(fact.name for fact in fields(Totals))
-
-
-@dataclass(slots=True)
-class LaneBooks:
-    """One direction of one account."""
-
-    entered: Decimal = ZERO
-    queued: Decimal = ZERO
-    open: Decimal = ZERO
-    settled: Decimal = ZERO
-    parked: Decimal = ZERO
-    pruned: Decimal = ZERO
-    queue: dict[int, None] = field(default_factory=dict)
-    """Sequence numbers of queued entries, oldest first."""
-    keys: dict[str, int] = field(default_factory=dict)
-    """Sequence numbers of requests by entry id."""
-    open_id: str | None = None
-    released: list[str] = field(default_factory=list)
-
-    @property
-    def totals(self) -> Totals:
-        """The sums as a value."""
-        return Totals(**{name: getattr(self, name) for name in _SUMS})
-
-
-def _lanes() -> dict[Direction, LaneBooks]:
-    return {Direction.OUTGOING: LaneBooks(), Direction.INCOMING: LaneBooks()}
-
-
-@dataclass(slots=True)
-class AccountBooks:
-    """One account and everything that belongs to it."""
-
-    account_id: str
-    state: AccountState = AccountState.OPEN
-    set_up: bool = False
-    tear_down: bool = False
-    lanes: dict[Direction, LaneBooks] = field(default_factory=_lanes)
-    entries: dict[int, Entry] = field(default_factory=dict)
-    attempts: dict[str, Attempt] = field(default_factory=dict)
-    claimed: dict[str, list[int]] = field(default_factory=dict)
-    """Sequence numbers of the entries each attempt took."""
-
-    def is_due(self) -> bool:
-        """Tell whether the account's task has anything to look at."""
-        busy = any(lane.queue or lane.open_id or lane.released for lane in self.lanes.values())
-        return busy or self.set_up or self.tear_down
+__all__ = ["Books"]
 
 
 class Books:
@@ -141,6 +93,13 @@ class Books:
             account.set_up = False
         else:
             account.tear_down = False
+        return c.Applied(changed=True)
+
+    def _pause(self, command: c.Pause) -> c.Applied:
+        account = self._account(command.account_id)
+        if account.paused == command.paused:
+            return c.Applied(changed=False)
+        account.pausing = Pausing(paused=command.paused, reason=command.reason, by=command.by, at=command.at)
         return c.Applied(changed=True)
 
     def _account(self, account_id: str) -> AccountBooks:
@@ -204,6 +163,8 @@ class Books:
             return self._claimed(account, lane.open_id, fresh=lane.open_id == command.attempt_id)
         if known is not None:
             decisions.refuse_claim(known)
+        if account.paused:
+            return c.NothingToClaim(lane.queued)
         if command.direction is Direction.OUTGOING and account.set_up:
             return c.StepDue(Step.SET_UP)
         if lane.released:
@@ -460,6 +421,7 @@ class Books:
         c.OpenAccount: _open_account,
         c.CloseAccount: _close_account,
         c.FinishStep: _finish_step,
+        c.Pause: _pause,
         c.Enqueue: _enqueue,
         c.Claim: _claim,
         c.Note: _note,
@@ -490,6 +452,7 @@ def _overview(account: AccountBooks) -> AccountOverview:
         state=account.state,
         steps=decisions.pending_steps(set_up=account.set_up, tear_down=account.tear_down),
         released=tuple(account.lanes[Direction.INCOMING].released),
+        pausing=account.pausing,
         outgoing=account.lanes[Direction.OUTGOING].totals,
         incoming=account.lanes[Direction.INCOMING].totals,
     )

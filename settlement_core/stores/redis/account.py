@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from settlement_core.stores._json import freeze, thaw
+from settlement_core.stores._json import freeze, pausing_of, pausing_text, thaw
 from settlement_core.stores.redis.layout import (
     DIRECTION_LETTERS,
     AccountKeys,
@@ -32,6 +32,7 @@ from settlement_core.stores.redis.layout import (
 from settlement_core.stores.redis.scripts import Call, Reply, script
 from settlement_core.values import commands as c
 from settlement_core.values.amounts import add, subtract, total
+from settlement_core.values.books import AccountBooks, LaneBooks
 from settlement_core.values.errors import LeaseLost
 from settlement_core.values.records import (
     AccountOverview,
@@ -41,7 +42,7 @@ from settlement_core.values.records import (
     Entry,
     EntryKind,
 )
-from settlement_core.values.reference import AccountBooks, Books, LaneBooks
+from settlement_core.values.reference import Books
 
 __all__ = ["AccountView", "Forgettable", "QueueTooShort"]
 
@@ -84,11 +85,12 @@ class AccountView:
         # what the latest change makes of the account, if it holds
         self._becomes = ""
         self._changed: dict[str, StoredAttempt] = {}
-        state, version, steps, token, *lanes, attempts, notes = reply
+        state, version, steps, token, pausing, *lanes, attempts, notes = reply
         self._state: str | None = state
         self._steps: str = steps or ""
         self._version: str = version or ""
         self._token: str = token or ""
+        self._pausing: str | None = pausing
         self._under_lease = False
         # the lane's document, the number of its last entry, of the last one taken, and how many queued ones were read
         self._lanes: dict[Direction, tuple[str, int, int, int]] = {}
@@ -108,6 +110,7 @@ class AccountView:
     def _load(self, state: str, lanes: list[Any]) -> None:
         account = AccountBooks(self.keys.account_id, AccountState(state), "s" in self._steps, "t" in self._steps)
         self._books.accounts[account.account_id] = account
+        account.pausing = pausing_of(self._pausing)
         account.attempts = {attempt_id: stored.attempt for attempt_id, stored in self._stored.items()}
         for place, (direction, lane) in enumerate(account.lanes.items()):
             document, last, taken, counted, head, tail = lanes[6 * place : 6 * place + 6]
@@ -277,6 +280,7 @@ class AccountView:
         if account is None:
             return
         self._state, self._steps = account.state.value, _steps(account)
+        self._pausing = pausing_text(account.pausing)
         self._stored |= self._changed
         live = self.live()
         self._stored = {attempt_id: stored for attempt_id, stored in self._stored.items() if attempt_id in live}
@@ -321,6 +325,9 @@ class AccountView:
             facts += ["state", account.state.value]
         if (steps := _steps(account)) != self._steps:
             facts += ["steps", steps]
+        pausing = pausing_text(account.pausing)
+        if pausing is not None and pausing != self._pausing:
+            facts += ["pausing", pausing]
         before = [attempt_id for document, *_ in self._lanes.values() for attempt_id in live_of(document)]
         live = [attempt_id for lane in account.lanes.values() for attempt_id in live_in(lane)]
         if live != before:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from uuid import uuid4
 
+from settlement_core.stores._json import pausing_text
 from settlement_core.stores.redis.layout import (
     DIRECTION_LETTERS,
     AccountKeys,
@@ -27,6 +28,7 @@ from settlement_core.stores.redis.layout import (
 )
 from settlement_core.stores.redis.queries import Work
 from settlement_core.stores.redis.scripts import Call, script
+from settlement_core.values.books import LaneBooks
 from settlement_core.values.errors import LocalError
 from settlement_core.values.records import (
     AccountOverview,
@@ -38,7 +40,6 @@ from settlement_core.values.records import (
     Step,
     Totals,
 )
-from settlement_core.values.reference import LaneBooks
 
 __all__ = ["import_account"]
 
@@ -161,6 +162,8 @@ def _attempts_call(keys: AccountKeys, lanes: dict[Direction, _Lane], attempts: l
 def _arrival(keys: AccountKeys, account: AccountOverview, lanes: dict[Direction, _Lane]) -> Call:
     steps = steps_text(set_up=Step.SET_UP in account.steps, tear_down=Step.TEAR_DOWN in account.steps)
     facts = ["state", account.state.value, "steps", steps, "version", uuid4().hex]
+    pausing = pausing_text(account.pausing)
+    facts += [] if pausing is None else ["pausing", pausing]
     live: list[str] = []
     due = bool(steps)
     for direction, lane in lanes.items():

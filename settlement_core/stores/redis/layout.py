@@ -4,8 +4,9 @@ Every key of a partition carries the partition's hash tag, so that one script ca
 also in a Cluster. Per account:
 
     account   hash: state, version (unlike any other there ever was), steps, live (ids of attempts open or released),
-              and for each direction, o and i: lane (totals, open and released attempts), seq (number of the last
-              entry), taken (of the last one claimed), counted (of the last one that the totals include)
+              pausing (what a person last said of it), and for each direction, o and i: lane (totals, open and
+              released attempts), seq (number of the last entry), taken (of the last one claimed), counted (of the
+              last one that the totals include)
     entries   hash per direction: number → row. Entries never change; those above `taken` are the queue
     keys      hash per direction: entry id → number, time of its last use, amount in lowest terms, amount as given
     took      sorted set per direction: attempts by the number of the last entry they took
@@ -29,6 +30,7 @@ import msgspec
 
 from settlement_core.stores._json import freeze
 from settlement_core.values.amounts import ZERO, subtract
+from settlement_core.values.books import LaneBooks
 from settlement_core.values.partitions import partition_of
 from settlement_core.values.records import (
     Attempt,
@@ -39,7 +41,6 @@ from settlement_core.values.records import (
     Payment,
     SuspenseItem,
 )
-from settlement_core.values.reference import LaneBooks
 
 __all__ = [
     "DIRECTION_LETTERS",

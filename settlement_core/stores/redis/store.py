@@ -55,6 +55,7 @@ _ON_ACCOUNT = (
     c.OpenAccount,
     c.CloseAccount,
     c.FinishStep,
+    c.Pause,
     c.Claim,
     c.Note,
     c.Close,

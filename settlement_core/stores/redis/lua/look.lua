@@ -3,7 +3,7 @@
 -- KEYS  account, entries of o, entries of i, attempts, notes, lease
 -- ARGV  for o and i each: how many of the oldest queued entries to read,
 --       number of attempts named, their ids, then keys of notes
--- Answers state, version, steps, lease token; for o and i each: sums and attempts (the lane's document), last entry
+-- Answers state, version, steps, lease token, pausing; for o and i each: sums and attempts (the lane's document), last entry
 --       number, last one taken, last one counted, queued entries from the oldest on, entries that are neither
 --       counted nor among those; then a list of id and row of the attempts named, open or released, then the values
 --       of the notes
@@ -28,8 +28,8 @@ local function read_range(key, first, last)
 end
 
 local facts = redis.call('HMGET', account, 'state', 'version', 'steps', 'live',
-  'lane.o', 'seq.o', 'taken.o', 'counted.o', 'lane.i', 'seq.i', 'taken.i', 'counted.i')
-local answer = {facts[1], facts[2], facts[3], redis.call('HGET', lease, 'token')}
+  'lane.o', 'seq.o', 'taken.o', 'counted.o', 'lane.i', 'seq.i', 'taken.i', 'counted.i', 'pausing')
+local answer = {facts[1], facts[2], facts[3], redis.call('HGET', lease, 'token'), facts[13]}
 
 for i = 1, 2 do
   local start = 4 * i

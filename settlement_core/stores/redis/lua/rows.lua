@@ -23,8 +23,8 @@ local function read_entry(lane, seq, attempt_id)
   lane.found = lane.found + 1
 end
 
-local facts = redis.call('HMGET', ACCOUNT, 'state', 'version', 'steps')
-local answer = {facts[1], facts[2], facts[3], redis.call('HGET', KEYS[11], 'token')}
+local facts = redis.call('HMGET', ACCOUNT, 'state', 'version', 'steps', 'pausing')
+local answer = {facts[1], facts[2], facts[3], redis.call('HGET', KEYS[11], 'token'), facts[4]}
 
 for _, lane in ipairs(LANES) do
   local numbers = redis.call('HMGET', ACCOUNT,
