@@ -72,8 +72,9 @@ class SettlementEngine(Protocol):
     """The minimal engine. Anything but a returned amount leaves the settlement in doubt, for a person to resolve.
 
     Optional members: `setup_account(account_id)`, `close_account(account_id)`,
-    `handle_message(account_id, message) -> message` (JSON values), `disconnect()`, and the class attribute
-    `asset_scale: int`, the finest scale the ledger can settle.
+    `handle_message(account_id, message) -> message` (JSON values), `disconnect()`, `status()`, which returns a JSON
+    object of what an operator should know of the ledger's side (balance, height, what is wrong; numbers as such, never
+    a secret), and the class attribute `asset_scale: int`, the finest scale the ledger can settle.
     """
 
     async def settle(self, account_id: str, amount: Decimal) -> Decimal:

@@ -210,6 +210,28 @@ class Core:
             partitions_held=len(self._context.sharing.held),
         )
 
+    async def engine_status(self) -> dict[str, Any]:
+        """Return what the engine tells of its ledger; how it failed to, under "error"; nothing if it tells nothing."""
+        tell = self._context.engine.status
+        if tell is None:
+            return {}
+        deadline_s = self._context.config.message_deadline_s
+        answer: Any = Failed(TimeoutError(f"no answer within {deadline_s:g} s"))
+        with anyio.move_on_after(deadline_s):
+            answer = await perform(
+                tell,
+                misbehaved=lambda reason: self._context.observe(
+                    EngineMisbehaved(account_id="", doing="status", reason=reason)
+                ),
+            )
+        if isinstance(answer, Failed):
+            return {"error": answer.reason}
+        try:
+            told: Any = decode_json(encode_json(answer))
+        except ValueError as problem:
+            return {"error": f"its answer is unusable: {problem}"}
+        return told if isinstance(told, dict) else {"error": f"it told {type(told).__name__}, not a JSON object"}
+
     def lanes(self) -> list[LaneStatus]:
         """Return a snapshot of every direction of an account that is at work."""
         return self._supervisor.lanes()

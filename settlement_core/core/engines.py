@@ -41,6 +41,7 @@ class ConnectedEngine:
         self.setup_account = _optional(engine, "setup_account")
         self.close_account = _optional(engine, "close_account")
         self.handle_message = _optional(engine, "handle_message")
+        self.status = _optional(engine, "status")
         self.disconnect = _optional(engine, "disconnect")
         self.asset_scale: int | None = getattr(engine, "asset_scale", None)
         scale = self.asset_scale
