@@ -13,15 +13,27 @@ from settlement_core.testing.connector import TestConnector as TestConnector
 from settlement_core.testing.connector import link_accounts as link_accounts
 from settlement_core.testing.connector import open_test_connector as open_test_connector
 from settlement_core.testing.connector_check import check_connector as check_connector
+from settlement_core.testing.connector_port_check import check_connector_port as check_connector_port
+from settlement_core.testing.engine_check import EngineReport as EngineReport
+from settlement_core.testing.engine_check import LedgerControls as LedgerControls
+from settlement_core.testing.engine_check import check_engine as check_engine
+from settlement_core.testing.engine_check import find_engine_faults as find_engine_faults
+from settlement_core.testing.memory_connector import MemoryConnector as MemoryConnector
 
 if TYPE_CHECKING:
     from settlement_core.testing.store_check import check_store as check_store
 
 __all__ = [
     "AutojumpLoop",
+    "EngineReport",
+    "LedgerControls",
+    "MemoryConnector",
     "TestConnector",
     "check_connector",
+    "check_connector_port",
+    "check_engine",
     "check_store",
+    "find_engine_faults",
     "link_accounts",
     "open_test_connector",
     "virtual_backend",

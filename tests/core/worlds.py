@@ -17,6 +17,7 @@ from settlement_core.abc import (
     Acknowledged,
     CreditOutcome,
     Pending,
+    Refused,
     Rejected,
     Settled,
     Unanswered,
@@ -72,7 +73,8 @@ class FakeConnector:
         answer = self.answers.pop(0) if self.answers else Acknowledged()
         if isinstance(answer, Acknowledged) or (isinstance(answer, Unanswered) and self.applies_before_failing):
             first = self.credited.setdefault(f"{account_id} {idempotency_key}", amount)
-            assert first == amount, "a key never comes with another amount"
+            if first != amount:
+                answer = Refused(f"key {idempotency_key!r} came with {first:f} first, now with {amount:f}")
         await anyio.lowlevel.checkpoint()
         return answer
 
