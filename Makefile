@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check redis soak bench lock clean
+.PHONY: help demo test check redis node soak bench lock clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,7 +19,12 @@ redis:
 	  as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo; \
 	  $$as_root apt-get update -qq && $$as_root apt-get install -qq -y redis-server; }
 
-test: check redis  ## Install all that tests need, then run linters, types and all tests.
+node:
+	@command -v node >/dev/null && command -v npm >/dev/null || { \
+	  as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+	  $$as_root apt-get update -qq && $$as_root apt-get install -qq -y --no-install-recommends nodejs npm; }
+
+test: check redis node  ## Install all that tests need, then run linters, types and all tests.
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
@@ -31,8 +36,9 @@ check: $(VENV)/dev  ## Linters, formatting and types only.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-soak: $(VENV)/dev redis  ## The long forms: many kills of workers and Redis, many scripts for the stores. Takes hours.
+soak: $(VENV)/dev redis node  ## The long forms: many lives, kills of workers and Redis, faults of peers. Takes hours.
 	$(BIN)/settlement-core demo --settlements 20000 --kills 100 --seed $${SEED:-1}
+	$(BIN)/python -m tests.interop --settlements 5000 --kills 20 --seed $${SEED:-1}
 	$(BIN)/python -m tests.redis.kill_loop --settlements 20000 --kills 200 --seed $${SEED:-1}
 	CHECK_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 1800 tests/stores tests/redis
 

@@ -21,7 +21,7 @@ FLOORS = [
     ("core",),
     ("stores", "connector", "engines", "observers"),
     ("auditing", "store_urls", "targets"),
-    ("http", "migration"),
+    ("http", "migration", "conformance"),
     ("server",),
     ("cli",),
     ("__main__",),

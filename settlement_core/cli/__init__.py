@@ -20,6 +20,7 @@ _COMMANDS = {
     "suspense": ("settlement_core.cli.books", "List, and assign, money whose owner is unknown."),
     "workers": ("settlement_core.cli.sharing", "Show who shares a store, and which part of it."),
     "migrate": ("settlement_core.cli.migrate", "Move books from one store to another, as from SQLite to Redis."),
+    "conformance": ("settlement_core.cli.conformance", "Examine any engine, in any language, against RFC 38."),
     "audit": ("settlement_core.cli.books", "Prove that no money was lost or doubled."),
 }
 

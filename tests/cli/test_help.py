@@ -17,6 +17,7 @@ WORDS = {
     "suspense": ["--assign", "whose owner the engine cannot tell"],
     "workers": ["who shares a store", "--admin-url", "--store", "--json"],
     "migrate": ["FROM TO", "Stop everything that serves FROM first", "exit code is 1"],
+    "conformance": ["against RFC 38", "--listen", "--restart-command", "--pays-itself", "test ledger", "exit code is 0"],
     "audit": ["no money was lost or doubled", "exit code 1"],
 }
 

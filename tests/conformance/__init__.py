@@ -1,0 +1,1 @@
+"""The examination of any engine, tried on ours and on the original."""

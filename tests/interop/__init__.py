@@ -1,0 +1,1 @@
+"""Our server and the original framework, as peers."""
