@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check redis node soak bench lock clean
+.PHONY: help demo ethereum test check redis node mutation soak bench lock clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,10 +19,15 @@ redis:
 	  as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo; \
 	  $$as_root apt-get update -qq && $$as_root apt-get install -qq -y redis-server; }
 
+ethereum: $(VENV)/dev node  ## Two engines settle ether with each other on a real Ethereum node.
+	@$(BIN)/python examples/ethereum/settle.py
+
 node:
 	@command -v node >/dev/null && command -v npm >/dev/null || { \
 	  as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo; \
 	  $$as_root apt-get update -qq && $$as_root apt-get install -qq -y --no-install-recommends nodejs npm; }
+	@ls examples/ethereum/node_modules/@foundry-rs/anvil-*/bin/anvil* >/dev/null 2>&1 || \
+	  npm install --no-save --ignore-scripts --no-audit --no-fund --silent --prefix examples/ethereum
 
 test: check redis node  ## Install all that tests need, then run linters, types and all tests.
 	$(BIN)/python -m coverage erase
@@ -36,11 +41,16 @@ check: $(VENV)/dev  ## Linters, formatting and types only.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+mutation: $(VENV)/dev redis  ## Change floors 0 to 2 in thousands of ways; the tests must notice. Takes hours.
+	$(BIN)/python -m tests.mutation $(ARGS)
+
 soak: $(VENV)/dev redis node  ## The long forms: many lives, kills of workers and Redis, faults of peers. Takes hours.
 	$(BIN)/settlement-core demo --settlements 20000 --kills 100 --seed $${SEED:-1}
 	$(BIN)/python -m tests.interop --settlements 5000 --kills 20 --seed $${SEED:-1}
 	$(BIN)/python -m tests.redis.kill_loop --settlements 20000 --kills 200 --seed $${SEED:-1}
 	CHECK_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 1800 tests/stores tests/redis
+	ETHEREUM_KILLS=all $(BIN)/python -m pytest --timeout 3600 tests/engines/ethereum/test_kills.py
+	SCHEMATHESIS_EXAMPLES=500 $(BIN)/python -m pytest --timeout 1800 tests/http/test_openapi.py
 
 bench: $(VENV)/dev redis  ## Measure requests beside the original (needs Node.js), and what accounts cost.
 	$(BIN)/python -m benchmarks

@@ -19,14 +19,26 @@ __all__ = ["SHIPPED", "load_target"]
 DEFAULT_FACTORY = "connect_engine"
 
 
-def _simulated(*, ledger: str, address: str, poll_interval_s: str = "0.1") -> ConnectEngine:
+def _simulated() -> Callable[..., ConnectEngine]:
     from settlement_core.engines.simulated import simulated_engine  # noqa: PLC0415 - only what is used
 
-    return simulated_engine(ledger, address, poll_interval_s=float(poll_interval_s))
+    def make(*, ledger: str, address: str, poll_interval_s: str = "0.1") -> ConnectEngine:
+        return simulated_engine(ledger, address, poll_interval_s=float(poll_interval_s))
+
+    return make
 
 
-SHIPPED: dict[str, Callable[..., ConnectEngine]] = {"simulated": _simulated}
-"""Engines that come with this package, by name; their keyword arguments are the options they take, as text."""
+def _ethereum() -> Callable[..., ConnectEngine]:
+    from settlement_core.engines.ethereum.options import ethereum_from_options  # noqa: PLC0415 - only what is used
+
+    return ethereum_from_options
+
+
+SHIPPED: dict[str, Callable[[], Callable[..., ConnectEngine]]] = {"simulated": _simulated, "ethereum": _ethereum}
+"""Engines that come with this package, by name: each imports what makes the engine.
+
+The keyword arguments of that are the options it takes, as text.
+"""
 
 
 def load_target(target: str, options: Mapping[str, str]) -> ConnectEngine:
@@ -47,7 +59,7 @@ def load_target(target: str, options: Mapping[str, str]) -> ConnectEngine:
 
 
 def _make_shipped(target: str, options: Mapping[str, str]) -> ConnectEngine:
-    make = SHIPPED[target]
+    make = SHIPPED[target]()
     parameters = inspect.signature(make).parameters
     missing = [name for name, p in parameters.items() if p.default is p.empty and name not in options]
     unknown = [name for name in options if name not in parameters]

@@ -34,8 +34,8 @@ def error(*arguments: str, cwd: Path, **variables: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nosuch"], "no engine 'nosuch': expected simulated, module:factory or path/to/file.py:factory"),
-        (["nosuch.module:connect"], "no engine 'nosuch.module': expected simulated, module:factory or path/to"),
+        (["nosuch"], "no engine 'nosuch': expected simulated, ethereum, module:factory or path/to"),
+        (["nosuch.module:connect"], "no engine 'nosuch.module': expected simulated, ethereum, module:factory or"),
         (["missing.py"], "no engine: there is no file 'missing.py'"),
         (["no_factory.py"], "'no_factory.py' has no 'connect_engine'; name the function that makes the engine"),
         (["engine.py:nosuch"], "'engine.py' has no 'nosuch'; name the function that makes the engine"),
@@ -51,7 +51,10 @@ def error(*arguments: str, cwd: Path, **variables: str) -> str:
         (["simulated", "-o", "ledger"], "'ledger' is not NAME=VALUE"),
         (["simulated", "-o", "ledger=x", "-o", "address=a", "-o", "poll_interval_s=y"], "engine 'simulated': could"),
         (["simulated", "-o", "ledger=nosuch/ledger.db", "-o", "address=a"], "nosuch/ledger.db"),
-        (["engine.py", "-o", "x=1"], "engine options are for shipped engines (simulated), not for 'engine.py'"),
+        (
+            ["engine.py", "-o", "x=1"],
+            "engine options are for shipped engines (simulated, ethereum), not for 'engine.py'",
+        ),
         (["engine.py", "--store", "mysql://x"], "store mysql:… is not known, or lacks its path; known are memory:"),
         (["engine.py", "--store", "sqlite:"], "store sqlite:… is not known, or lacks its path"),
         (["engine.py", "--store", "somewhere"], "store 'somewhere' is no URL; known are memory:, sqlite:PATH, redis"),

@@ -1,0 +1,171 @@
+"""JSON-RPC to one Ethereum node over HTTP: every call ends in a result, the node's refusal, or "nobody knows".
+
+The three are kept apart because only a result proves anything: a refusal tells what the node thinks now, and after
+no answer at all a transaction may well be on its way. Nothing is repeated here; whoever asks knows what is safe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
+
+import anyio
+
+from settlement_core.values.errors import LocalError, RemoteError
+
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = ["Call", "NodeError", "NodeRefused", "NodeUnavailable", "Rpc", "describe_origin", "open_rpc"]
+
+MAX_BATCH = 50
+"""Calls in one request: below what the stingiest common providers take."""
+
+MAX_EXCERPT = 200
+"""Characters of a node's words that are shown to a person."""
+
+
+class NodeError(RemoteError):
+    """The node did not do what was asked; it may later."""
+
+
+class NodeUnavailable(NodeError):
+    """No usable answer came, so what became of the request is unknown."""
+
+
+class NodeRefused(NodeError):
+    """The node answered with an error; `code` and `text` are its own."""
+
+    def __init__(self, method: str, *, code: object, text: str) -> None:
+        super().__init__(f"the node refused {method}: {text} ({code})")
+        self.method = method
+        self.code = code
+        self.text = text
+
+
+class Call(NamedTuple):
+    """One method with its parameters, all of them JSON."""
+
+    method: str
+    params: Sequence[Any] = ()
+
+
+Answer: TypeAlias = Any
+"""A result, or a `NodeRefused` as a value."""
+
+
+class Rpc:
+    """One node; `open_rpc` gives it. Calls may run side by side."""
+
+    def __init__(self, client: httpx2.AsyncClient, url: str, *, timeout_s: float) -> None:
+        self._client = client
+        self._url = url
+        self._timeout_s = timeout_s
+        self.origin = describe_origin(url)
+
+    def __repr__(self) -> str:
+        """Show no path and no password: providers put the customer's key there."""
+        return f"<Rpc {self.origin}, timeout {self._timeout_s:g} s>"
+
+    async def call(self, method: str, *params: Any) -> Any:
+        """Return the result of one call. Raises `NodeRefused` and `NodeUnavailable`."""
+        (answer,) = await self.ask([Call(method, params)])
+        return answer
+
+    async def ask(self, calls: Sequence[Call]) -> list[Any]:
+        """Return the results of several calls; raises the first refusal."""
+        answers = await self.try_all(calls)
+        for answer in answers:
+            if isinstance(answer, NodeRefused):
+                raise answer
+        return answers
+
+    async def try_all(self, calls: Sequence[Call]) -> list[Answer]:
+        """Return for each call its result, or the node's refusal as a value. Raises `NodeUnavailable` for all."""
+        answers: list[Answer] = []
+        for start in range(0, len(calls), MAX_BATCH):
+            answers += await self._try_batch(calls[start : start + MAX_BATCH])
+        return answers
+
+    async def _try_batch(self, calls: Sequence[Call]) -> list[Answer]:
+        requests = [
+            {"jsonrpc": "2.0", "id": number, "method": call.method, "params": list(call.params)}
+            for number, call in enumerate(calls)
+        ]
+        # some nodes do not take a batch of one
+        said = await self._post(requests if len(requests) > 1 else requests[0])
+        by_id = {item["id"]: item for item in (said if isinstance(said, list) else [said]) if _is_answer(item)}
+        if len(by_id) < len(calls):
+            raise NodeUnavailable(f"{self.origin} answered {self._quote(said)}, not every call that was made")
+        return [self._read(call, by_id[number]) for number, call in enumerate(calls)]
+
+    def _read(self, call: Call, item: dict[str, Any]) -> Answer:
+        error = item.get("error")
+        if error is None:
+            return item.get("result")
+        known = error if isinstance(error, dict) else {}
+        return NodeRefused(call.method, code=known.get("code"), text=self._quote(known.get("message", error)))
+
+    async def _post(self, content: Any) -> Any:
+        try:
+            # the client's own timeouts begin anew with each byte; this one does not
+            with anyio.fail_after(self._timeout_s):
+                response = await self._client.post(self._url, json=content)
+        except TimeoutError:
+            raise NodeUnavailable(f"no answer from {self.origin} within {self._timeout_s:g} s") from None
+        except Exception as error:  # noqa: BLE001  whatever HTTP library or loop make of it, there is no answer
+            raise NodeUnavailable(f"no answer from {self.origin}: {self._quote(_words_of(error))}") from None
+        try:
+            return response.json()
+        except (ValueError, RecursionError):
+            status = response.status_code
+            raise NodeUnavailable(f"{self.origin} answered status {status} without JSON") from None
+
+    def _quote(self, said: object) -> str:
+        """Return a node's words in one line, shortened, without what our URL keeps secret."""
+        text = said if isinstance(said, str) else json.dumps(said)
+        parts = urlsplit(self._url)
+        for secret in (parts.password, parts.username, parts.path.strip("/"), parts.query):
+            if secret:
+                text = text.replace(secret, "[secret]")
+        text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+        return text if len(text) <= MAX_EXCERPT else text[: MAX_EXCERPT - 1] + "…"
+
+
+def _is_answer(item: object) -> bool:
+    return (
+        isinstance(item, dict) and ("result" in item or item.get("error") is not None) and type(item.get("id")) is int
+    )
+
+
+def _words_of(error: BaseException) -> str:
+    told: BaseException | None = error
+    while told is not None and not str(told):  # trio's errors leave the words to their cause
+        told = told.__cause__ or told.__context__
+    return str(told or type(error).__name__)
+
+
+def describe_origin(url: str) -> str:
+    """Return scheme, host and port of a node's URL, which is all that may be shown of it; raise LocalError if bad."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in {"http", "https"} or not url.isascii() or not url.isprintable() or " " in url:
+        raise LocalError("cannot use the node's URL: it must be one such as http://127.0.0.1:8545")
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
+
+
+@asynccontextmanager
+async def open_rpc(url: str, *, timeout_s: float) -> AsyncIterator[Rpc]:
+    """Give the node at a URL for the block. Nothing is asked yet. Proxies from the environment are ignored."""
+    describe_origin(url)
+    import httpx2  # noqa: PLC0415  only who opens a node pays for it
+
+    async with httpx2.AsyncClient(trust_env=False, timeout=timeout_s) as client:
+        yield Rpc(client, url, timeout_s=timeout_s)

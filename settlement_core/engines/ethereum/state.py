@@ -1,0 +1,48 @@
+"""What an engine's parts tell one another, and the operator, about now. Nothing here is relied on for money."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from settlement_core.engines.ethereum.chain import View
+
+__all__ = ["State"]
+
+
+@dataclass(slots=True)
+class State:
+    """Where things stand.
+
+    Attributes:
+        view: the latest look at the chain that succeeded.
+        trouble: why the latest look did not; empty if it did.
+        alarm: why nothing new is paid until a person has looked; empty if nothing is wrong.
+        suspicion: why nothing new is paid until more is known.
+        stuck: by nonce, why its transaction is not in the node's pool.
+        held_up: accounts that could not be paid for the node's trouble, or under suspicion.
+        priced_out: accounts that could not be paid for the price of gas.
+        short: by account, the wei (or units of the token) that were missing when it was to be paid.
+        scanned: the last block whose incoming payments are credited; -1 if there is none yet.
+        scan_trouble: why the scan for incoming payments does not get on; empty if it does.
+        reorganised: what became of blocks that had been taken for final; empty if that never happened.
+    """
+
+    view: View | None = None
+    trouble: str = ""
+    alarm: str = ""
+    suspicion: str = ""
+    stuck: dict[int, str] = field(default_factory=dict)
+    held_up: set[str] = field(default_factory=set)
+    priced_out: set[str] = field(default_factory=set)
+    short: dict[str, Shortage] = field(default_factory=dict)
+    scanned: int = -1
+    scan_trouble: str = ""
+    reorganised: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """What an account's payment needs to be possible: so many wei, and units of the token."""
+
+    wei: int
+    units: int

@@ -1,0 +1,1 @@
+"""The Ethereum engine, on a real node."""
