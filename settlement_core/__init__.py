@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from settlement_core.core.core import open_core as open_core
     from settlement_core.http.app import LifespanApp as LifespanApp
     from settlement_core.http.app import create_app as create_app
+    from settlement_core.http.gate import AccessRules as AccessRules
     from settlement_core.http.requests import Dialect as Dialect
     from settlement_core.observers.logs import LogObserver as LogObserver
     from settlement_core.observers.logs import start_logging as start_logging
@@ -105,6 +106,7 @@ _HOMES = {
     "settlement_core.core.config": ("CoreConfig",),
     "settlement_core.core.core": ("Core", "CoreStatistics", "open_core"),
     "settlement_core.http.app": ("LifespanApp", "create_app"),
+    "settlement_core.http.gate": ("AccessRules",),
     "settlement_core.http.requests": ("Dialect",),
     "settlement_core.observers.logs": ("LogObserver", "start_logging"),
     "settlement_core.server": ("ServerAddresses", "ServerConfig", "start_server"),
@@ -137,6 +139,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AccessRules",
     "AccountOverview",
     "AccountServices",
     "Acknowledged",

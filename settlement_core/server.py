@@ -7,11 +7,12 @@ or are cut at the deadline, the engine closes, the journal drains.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
@@ -21,9 +22,13 @@ from anyio.abc import TaskStatus
 from settlement_core.abc import ConnectEngine, Connector, Observer, Store
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import open_core
+from settlement_core.http.access import Access
 from settlement_core.http.admin import create_admin_app
 from settlement_core.http.app import create_app
 from settlement_core.http.connections import load_hypercorn
+from settlement_core.http.gate import AccessRules, Gate
+from settlement_core.http.guarding import Connections, guard_hypercorn, room_for
+from settlement_core.http.health import HEALTH_PATHS
 from settlement_core.http.requests import Dialect
 from settlement_core.values.errors import LocalError
 
@@ -36,15 +41,37 @@ CUT_S = 1.0
 """Once we are cancelled, how long HTTP may take to end."""
 
 
+MAX_HEAD = 16 * 1024
+"""Bytes of a request's head, which connectors and browsers fill by a tenth."""
+
+MAX_STREAMS = 32
+"""Requests of one HTTP/2 connection at once, each of which may hold a body of 100 KiB; further ones wait their turn."""
+
+HEAD_S = 5.0
+"""How long a client may take to send the head of a request, the first or the next one."""
+
+HANDSHAKE_S = 10.0
+"""How long a client may take to agree on TLS."""
+
+SECRET_PATH = 16
+"""Characters of a base path that nobody guesses: 16 random letters and digits are 95 bits."""
+
+ADMIN_ACCESS = AccessRules(requests_per_s=200, max_requests=100, max_connections=100)
+"""For a few people, their dashboards and the collectors of metrics."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """Where and how a server listens.
+    """Where and how a server listens, and to whom.
 
     Attributes:
         host, port: of the Settlement Engine HTTP API; port 0 takes a free one.
         admin_host, admin_port: of the operator's API; None does not serve it.
         certfile, keyfile: PEM files; with them the API speaks TLS, and HTTP/2 by ALPN.
         ca_certs: PEM file of authorities; with it clients must show a certificate of theirs.
+        admin_certfile, admin_keyfile, admin_ca_certs: the same for the operator's API.
+        access, admin_access: who may ask which API, and how much.
+        insecure_listen: listen beyond this machine even where nothing keeps strangers out.
         drain_s: how long requests under way may take at shutdown; the core answers each within 4 s by itself.
     """
 
@@ -55,6 +82,12 @@ class ServerConfig:
     certfile: str | None = None
     keyfile: str | None = None
     ca_certs: str | None = None
+    admin_certfile: str | None = None
+    admin_keyfile: str | None = None
+    admin_ca_certs: str | None = None
+    access: AccessRules = field(default_factory=AccessRules)
+    admin_access: AccessRules = ADMIN_ACCESS
+    insecure_listen: bool = False
     drain_s: float = 5.0
     dialect: Dialect = field(default_factory=Dialect)
 
@@ -88,10 +121,11 @@ async def start_server(
     Sockets that listen already, `listener` and `admin_listener`, take the place of hosts and ports, and are closed at
     the end.
 
-    Raises `LocalError` if it cannot listen; what breaks the engine or the store for good is raised in a group.
+    Raises `LocalError` if it cannot listen, or should not because strangers could reach it; what breaks the engine or
+    the store for good is raised in a group.
     """
     config = config or ServerConfig()
-    settings, admin_settings = _hypercorn(config), _hypercorn(ServerConfig(drain_s=config.drain_s))
+    edge, admin_edge = _connector_edge(config), _admin_edge(config)
     with contextlib.ExitStack() as sockets:
         # a port in use is told before anything is opened; connections are refused until there is somebody to answer
         listener = sockets.enter_context(listener or _bind(config.host, config.port, "--port"))
@@ -99,6 +133,10 @@ async def start_server(
             admin_listener = _bind(config.admin_host, config.admin_port, "--admin-port")
         if admin_listener is not None:
             sockets.enter_context(admin_listener)
+        if not config.insecure_listen:
+            edge.refuse_strangers(listener)
+            if admin_listener is not None:
+                admin_edge.refuse_strangers(admin_listener)
         async with (
             open_core(connect_engine, store=store, connector=connector, config=core_config, observer=observer) as core,
             anyio.create_task_group() as tasks,
@@ -108,14 +146,12 @@ async def start_server(
                     _listen(ready)
             stop = anyio.Event()
             app = create_app(core, dialect=config.dialect)
-            tasks.start_soon(_serve, app, settings, listener, stop, name="http")
+            tasks.start_soon(_serve, app, edge, listener, stop, name="http")
             admin_url = None
             if admin_listener is not None:
-                admin_url = _url(admin_listener, tls=False)
-                tasks.start_soon(
-                    _serve, create_admin_app(core), admin_settings, admin_listener, stop, name="admin http"
-                )
-            task_status.started(ServerAddresses(_url(listener, tls=config.certfile is not None), admin_url))
+                admin_url = admin_edge.url(admin_listener)
+                tasks.start_soon(_serve, create_admin_app(core), admin_edge, admin_listener, stop, name="admin http")
+            task_status.started(ServerAddresses(edge.url(listener), admin_url))
             try:
                 await shutdown_trigger()
             finally:
@@ -123,42 +159,116 @@ async def start_server(
             stop.set()
 
 
-def _hypercorn(config: ServerConfig) -> hypercorn.Config:
-    """Return hypercorn's settings, having checked the TLS files: it would serve plain HTTP if one were missing."""
-    settings = hypercorn.Config()
-    settings.backlog = BACKLOG
+class _Settings(hypercorn.Config):
+    """Hypercorn's settings, and the connections that are open under them."""
+
+    connections: Connections
+
+
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """One of the two APIs: its gate, its server's settings, and what keeps strangers out, if anything does."""
+
+    gate: Gate
+    settings: _Settings
+    guarded: bool
+    remedy: str
+
+    def refuse_strangers(self, listener: socket.socket) -> None:
+        """Refuse to listen where others than this machine's users come by, if nothing keeps them out."""
+        host, port = listener.getsockname()[:2]
+        if not (self.guarded or ipaddress.ip_address(host.partition("%")[0]).is_loopback):
+            raise LocalError(
+                f"refusing to listen on {host}:{port}, where strangers could move money: {self.remedy}, or say "
+                "--insecure-listen if something else keeps them out; nothing was started"
+            )
+
+    def url(self, listener: socket.socket) -> str:
+        host, port = listener.getsockname()[:2]
+        host = f"[{host}]" if ":" in host else host
+        return f"{'https' if self.settings.ssl_enabled else 'http'}://{host}:{port}"
+
+
+def _connector_edge(config: ServerConfig) -> _Edge:
+    gate = Gate(_known_as(config.host, config.access), name="settlement engine API")
+    settings = _hypercorn(config.access, config.certfile, config.keyfile, config.ca_certs, prefix="--")
     settings.graceful_timeout = config.drain_s
-    settings.certfile, settings.keyfile, settings.ca_certs = config.certfile, config.keyfile, config.ca_certs
-    if config.ca_certs is not None:
+    secret = len(config.dialect.base_path.replace("/", "")) >= SECRET_PATH
+    guarded = config.access.tokens is not None or config.ca_certs is not None or secret
+    remedy = f"give --tokens, --client-ca, or a --base-path of at least {SECRET_PATH} random characters"
+    return _Edge(gate, settings, guarded, remedy)
+
+
+def _admin_edge(config: ServerConfig) -> _Edge:
+    rules, ca_certs = config.admin_access, config.admin_ca_certs
+    gate = Gate(_known_as(config.admin_host, rules), name="operator's API", tokenless=HEALTH_PATHS)
+    settings = _hypercorn(rules, config.admin_certfile, config.admin_keyfile, ca_certs, prefix="--admin-")
+    settings.graceful_timeout = config.drain_s
+    guarded = rules.tokens is not None or ca_certs is not None
+    return _Edge(gate, settings, guarded, "give --admin-tokens or --admin-client-ca")
+
+
+def _known_as(host: str, rules: AccessRules) -> AccessRules:
+    return replace(rules, allowed_hosts=(host, *rules.allowed_hosts))
+
+
+def _hypercorn(
+    rules: AccessRules, certfile: str | None, keyfile: str | None, ca_certs: str | None, *, prefix: str
+) -> _Settings:
+    """Return hypercorn's settings, having checked the TLS files: it would serve plain HTTP if one were missing."""
+    settings = _Settings()
+    settings.connections = Connections(room_for(rules.max_connections))
+    settings.backlog = BACKLOG
+    settings.h11_max_incomplete_size = settings.h2_max_header_list_size = MAX_HEAD
+    settings.keep_alive_timeout, settings.ssl_handshake_timeout = HEAD_S, HANDSHAKE_S
+    settings.h2_max_concurrent_streams = MAX_STREAMS
+    settings.certfile, settings.keyfile, settings.ca_certs = certfile, keyfile, ca_certs
+    if ca_certs is not None:
         settings.verify_mode = ssl.CERT_REQUIRED
     settings.include_server_header = False
     settings.errorlog = logging.getLogger("settlement_core.http")
-    if (config.certfile is None) != (config.keyfile is None):
-        raise LocalError("TLS needs a certificate and its key: give both --certfile and --keyfile, or neither")
-    if config.ca_certs is not None and config.certfile is None:
-        raise LocalError("clients can only show a certificate over TLS: --client-ca needs --certfile and --keyfile")
+    if (certfile is None) != (keyfile is None):
+        raise LocalError(
+            f"TLS needs a certificate and its key: give both {prefix}certfile and {prefix}keyfile, or neither"
+        )
+    if ca_certs is not None and certfile is None:
+        raise LocalError(
+            f"clients can only show a certificate over TLS: {prefix}client-ca needs {prefix}certfile and "
+            f"{prefix}keyfile"
+        )
     try:
         settings.create_ssl_context()
     except (OSError, ValueError) as problem:
-        files = ", ".join(name for name in (config.certfile, config.keyfile, config.ca_certs) if name)
+        files = ", ".join(name for name in (certfile, keyfile, ca_certs) if name)
         raise LocalError(f"cannot serve TLS with {files}: {problem}") from None
     return settings
 
 
-async def _serve(app: Any, settings: hypercorn.Config, listener: socket.socket, stop: anyio.Event) -> None:
+async def _serve(app: Any, edge: _Edge, listener: socket.socket, stop: anyio.Event) -> None:
     """Serve until `stop` is set, then let requests under way end for `graceful_timeout` seconds.
 
     Hypercorn for asyncio leaves sockets open if it is cancelled. So if we are, it is asked to end all the same, and
     given `CUT_S` seconds to do so: what is durable already should still be answered.
     """
-    serve = load_hypercorn()
-    asked, ended, ending = anyio.Event(), anyio.Event(), anyio.CancelScope(shield=True)
+    guard_hypercorn()
+    serve, settings, connections = load_hypercorn(), edge.settings, edge.settings.connections
+    asked, hurry, ended, ending = anyio.Event(), anyio.Event(), anyio.Event(), anyio.CancelScope(shield=True)
+
+    async def cut_at_last() -> None:
+        # a client that does not read its answer could otherwise keep us from ever ending
+        await hurry.wait()
+        await anyio.sleep(CUT_S / 2)
+        connections.cut()
 
     async def run() -> None:
         try:
             with ending:
-                settings.bind = [f"fd://{listener.dup().detach()}"]  # which hypercorn closes
-                await serve(app, settings, shutdown_trigger=asked.wait, mode="asgi")
+                async with anyio.create_task_group() as beside:
+                    beside.start_soon(connections.run_sweeps, name="sweeps")
+                    beside.start_soon(cut_at_last, name="last cut")
+                    settings.bind = [f"fd://{listener.dup().detach()}"]  # which hypercorn closes
+                    await serve(Access(app, edge.gate), settings, shutdown_trigger=asked.wait, mode="asgi")
+                    beside.cancel_scope.cancel()
         finally:
             ended.set()
 
@@ -173,6 +283,7 @@ async def _serve(app: Any, settings: hypercorn.Config, listener: socket.socket, 
             settings.graceful_timeout = min(settings.graceful_timeout, CUT_S / 2)
             ending.deadline = anyio.current_time() + CUT_S
             asked.set()
+            hurry.set()
 
 
 def listen(host: str, port: int, option: str) -> socket.socket:
@@ -205,9 +316,3 @@ def _listen(listener: socket.socket) -> None:
         host, port = listener.getsockname()[:2]
         listener.close()
         raise LocalError(f"cannot listen on {host}:{port}: {problem}; another process took it meanwhile") from None
-
-
-def _url(listener: socket.socket, *, tls: bool) -> str:
-    host, port = listener.getsockname()[:2]
-    host = f"[{host}]" if ":" in host else host
-    return f"{'https' if tls else 'http'}://{host}:{port}"

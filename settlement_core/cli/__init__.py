@@ -13,11 +13,16 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "serve": ("settlement_core.cli.serve", "Serve a settlement engine to a connector."),
+    "token": ("settlement_core.cli.tokens", "Make a bearer token for a connector or an operator."),
     "demo": ("settlement_core.cli.demo", "Two engines settle with each other while they are killed."),
     "accounts": ("settlement_core.cli.books", "List accounts with what they owe and were paid."),
     "attempts": ("settlement_core.cli.books", "List attempts: payments and credits, done and under way."),
     "resolve": ("settlement_core.cli.books", "Say what became of an attempt in doubt or held."),
     "suspense": ("settlement_core.cli.books", "List, and assign, money whose owner is unknown."),
+    "pause": ("settlement_core.cli.steering", "Begin nothing new with an account, until it is resumed."),
+    "resume": ("settlement_core.cli.steering", "Go on with a paused account."),
+    "settle": ("settlement_core.cli.steering", "Have an account try again now, whatever it waits for."),
+    "engine": ("settlement_core.cli.engine", "Show what a running engine tells of its ledger."),
     "workers": ("settlement_core.cli.sharing", "Show who shares a store, and which part of it."),
     "migrate": ("settlement_core.cli.migrate", "Move books from one store to another, as from SQLite to Redis."),
     "conformance": ("settlement_core.cli.conformance", "Examine any engine, in any language, against RFC 38."),

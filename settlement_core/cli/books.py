@@ -40,11 +40,19 @@ def on_books(command: Callable[..., None]) -> Callable[..., None]:
         envvar="SETTLEMENT_ADMIN_URL",
         help="The operator's API of a running server.  [default: http://127.0.0.1:3001, if it answers]",
     )
+    @click.option(
+        "--token-file",
+        envvar="SETTLEMENT_ADMIN_TOKEN_FILE",
+        type=click.Path(exists=True, dir_okay=False),
+        help="A file with the bearer token to show it; or set SETTLEMENT_ADMIN_TOKEN.",
+    )
     @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
     @wraps(command)
-    def with_books(*, store: str | None, admin_url: str | None, as_json: bool, **rest: Any) -> None:
+    def with_books(
+        *, store: str | None, admin_url: str | None, token_file: str | None, as_json: bool, **rest: Any
+    ) -> None:
         books: AbstractContextManager[Source] = open_source(
-            store=store, admin_url=admin_url, default_store=DEFAULT_STORE
+            store=store, admin_url=admin_url, default_store=DEFAULT_STORE, token_file=token_file
         )
         with books as source:
             command(source, as_json=as_json, **rest)
@@ -68,6 +76,7 @@ def accounts(source: Source, *, as_json: bool) -> None:
     table = make_table("account", "state", "", "entered", "queued", "open", "settled", "in doubt / held")
     for account in found:
         state = account["state"] + (f", {account['step']}".replace("_", " ") if account["step"] else "")
+        state += ", paused" if account["paused"] else ""
         for direction, parked in (("outgoing", "in_doubt"), ("incoming", "held")):
             sums = account[direction]
             if direction == "outgoing" or Decimal(sums["entered"]):

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ import click
 from anyio.abc import TaskStatus
 
 from settlement_core.abc import ConnectEngine, Store
+from settlement_core.cli.notify import READY, STOPPING, notify_service_manager
+from settlement_core.cli.options import FILE, access_options, option, read_access, read_base_path
 from settlement_core.cli.types import AMOUNT, SECONDS
 from settlement_core.cli.workers import Place, keep_workers, my_place
 from settlement_core.connector import open_connector
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.effects import describe
+from settlement_core.http.guarding import raise_file_limit
 from settlement_core.http.requests import Dialect
 from settlement_core.observers.logs import LogObserver, start_logging
 from settlement_core.server import ServerAddresses, ServerConfig, start_server
@@ -40,21 +43,12 @@ def _parse_options(ctx: click.Context, param: click.Parameter, values: tuple[str
     return dict(value.split("=", 1) for value in values)
 
 
-def _option(*names: str, **facts: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return an option whose environment variable has its name."""
-    variable = "SETTLEMENT_" + names[0].removeprefix("--").replace("-", "_").upper()
-    return click.option(
-        *names, envvar=variable, show_envvar=True, show_default=facts.get("default") is not None, **facts
-    )
-
-
-_FILE = click.Path(exists=True, dir_okay=False)
 _PORT = click.IntRange(-1, 65535)
 
 
 @click.command()
 @click.argument("target", envvar="SETTLEMENT_TARGET")
-@_option(
+@option(
     "--engine-options",
     "-o",
     multiple=True,
@@ -62,81 +56,76 @@ _PORT = click.IntRange(-1, 65535)
     metavar="NAME=VALUE",
     help="An option of a shipped engine; -o may be repeated, the variable separates by spaces.",
 )
-@_option(
+@option(
     "--store",
     default=DEFAULT_STORE,
     help="Where money is remembered: sqlite:PATH, redis://HOST:PORT to share it, or memory: to try things out.",
 )
-@_option(
+@option(
     "--workers",
     default=1,
     type=click.IntRange(1, 1000),
     help="Processes behind the one port; more than one need a store that they can share, in Redis.",
 )
-@_option(
+@option(
     "--lease",
     "lease_s",
     default=10.0,
     type=SECONDS,
     help="How long a process that shares its store may be silent until others take over its accounts.",
 )
-@_option(
+@option(
     "--connector-url",
     default="http://127.0.0.1:7771",
     help="The connector's settlement API, whose /accounts we credit.",
 )
-@_option(
+@option(
     "--connector-timeout",
     "connector_timeout_s",
     default=30.0,
     type=SECONDS,
     help="How long one call to it may take.",
 )
-@_option(
+@option(
     "--connector-token-file",
-    type=_FILE,
+    type=FILE,
     help="A file with the bearer token to send it; or set SETTLEMENT_CONNECTOR_TOKEN.",
 )
-@_option("--connector-certificate", type=_FILE, help="A PEM file with our client certificate and its key.")
-@_option("--connector-ca", type=_FILE, help="A PEM file of the only authorities to trust for the connector.")
-@_option(
+@option("--connector-certificate", type=FILE, help="A PEM file with our client certificate and its key.")
+@option("--connector-ca", type=FILE, help="A PEM file of the only authorities to trust for the connector.")
+@option(
     "--connector-scale",
     type=click.IntRange(0, 255),
     help="Credit only down to this scale; dust waits until it adds up.",
 )
-@_option("--credit-cap", type=AMOUNT, help="Largest single credit, in standard units; unset: what 63 bits hold.")
-@_option("--host", default="127.0.0.1", help="Address to listen on.")
-@_option("--port", default=3000, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
-@_option("--admin-host", default="127.0.0.1", help="Address of the operator's API, which has no authentication yet.")
-@_option(
+@option("--credit-cap", type=AMOUNT, help="Largest single credit, in standard units; unset: what 63 bits hold.")
+@option("--host", default="127.0.0.1", help="Address to listen on.")
+@option("--port", default=3000, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
+@option("--admin-host", default="127.0.0.1", help="Address of the operator's API.")
+@option(
     "--admin-port",
     default=3001,
     type=_PORT,
     help="Port of the operator's API; 0 takes a free one, -1 serves none; further workers take the ports above it.",
 )
-@_option("--base-path", default="", help="A path before /accounts; long and random, it keeps strangers out.")
-@_option("--certfile", type=_FILE, help="PEM certificate: serve TLS, and HTTP/2 by ALPN.")
-@_option("--keyfile", type=_FILE, help="PEM key of --certfile.")
-@_option("--client-ca", type=_FILE, help="PEM authorities: clients must show a certificate of theirs.")
-@_option("--backend", type=click.Choice(["trio", "asyncio"]), default="trio", help="The event loop to run on.")
-@_option(
+@access_options
+@option("--backend", type=click.Choice(["trio", "asyncio"]), default="trio", help="The event loop to run on.")
+@option(
     "--create-unknown-accounts",
     is_flag=True,
     help="Open an account on its first settlement or message (Interledger.rs never repeats a failed creation).",
 )
-@_option(
+@option(
     "--rafiki", is_flag=True, help="Also take 2019's Rafiki: POST …/settlement, and requests without Idempotency-Key."
 )
-@_option(
-    "--shutdown", "shutdown_s", default=10.0, type=SECONDS, help="How long payments under way may take at SIGTERM."
-)
-@_option(
+@option("--shutdown", "shutdown_s", default=10.0, type=SECONDS, help="How long payments under way may take at SIGTERM.")
+@option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
     help="One event a line, for people or for machines.",
 )
-@_option(
+@option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -150,16 +139,22 @@ def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
 
     \b
         simulated   a ledger in a file: -o ledger=PATH -o address=NAME
+        ethereum    ether or a token: -o chain_id=N -o node=URL -o key_file=PATH [-o token=0x…]
 
     Prints one line with its URLs once it listens. SIGTERM answers new requests with 503, lets payments under way
     end, and exits 0; a second one cuts them (they are looked at again at the next start). If the engine or the
     store fails for good, the cause is printed and the exit code is 1; bad settings are exit code 2.
+
+    It listens on this machine only. Beyond it, --tokens, --client-ca or a secret --base-path must keep strangers from
+    the connector's API, and --admin-tokens or --admin-client-ca from the operator's. /live and /ready on the
+    operator's port tell those who watch the process how it is.
 
     With --workers one process keeps several, which share the accounts; one that is killed is replaced, and meanwhile
     the others look after its accounts. On several machines, each serves the same --store.
     """
     start_logging(style=settings["log_format"], level=settings["log_level"])
     place = my_place()
+    raise_file_limit()
     if settings["workers"] > 1 and place is None:
         keep_workers(settings["workers"], target, settings)
     connect_engine = load_target(target, engine_options)
@@ -204,6 +199,7 @@ async def _serve(
             tasks.cancel_scope.cancel()
 
         addresses = await tasks.start(run)
+        notify_service_manager(READY)
         # which, if it is one of several machines', knows its URL without passwords
         name = getattr(store, "name", settings["store"])
         if place is not None:
@@ -233,10 +229,8 @@ def _server_config(settings: dict[str, Any]) -> ServerConfig:
         port=settings["port"],
         admin_host=settings["admin_host"],
         admin_port=settings["admin_port"] if settings["admin_port"] >= 0 else None,
-        certfile=settings["certfile"],
-        keyfile=settings["keyfile"],
-        ca_certs=settings["client_ca"],
-        dialect=Dialect(base_path=settings["base_path"], rafiki=settings["rafiki"]),
+        dialect=Dialect(base_path=read_base_path(settings), rafiki=settings["rafiki"]),
+        **read_access(settings),
     )
 
 
@@ -255,6 +249,7 @@ async def _watch_signals(stop: anyio.Event, scope: anyio.CancelScope) -> None:
                 scope.cancel()
                 return
             logger.info("%s: shutting down", signal.Signals(number).name)
+            notify_service_manager(STOPPING)
             stop.set()
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import httpx2
 
@@ -14,7 +18,17 @@ from settlement_core.abc import SharedStore, Store
 from settlement_core.auditing.audit import audit
 from settlement_core.http import views
 from settlement_core.store_urls import open_store
-from settlement_core.values.commands import Assign, Command, History, Overview, Release, Resolve, Suspense, Workers
+from settlement_core.values.commands import (
+    Assign,
+    Command,
+    History,
+    Overview,
+    Pause,
+    Release,
+    Resolve,
+    Suspense,
+    Workers,
+)
 from settlement_core.values.errors import LocalError, SettlementError
 from settlement_core.values.records import AttemptState
 from settlement_core.values.sealing import SEAL, refuse_sealed
@@ -24,6 +38,9 @@ __all__ = ["Source", "open_source"]
 PAGE = 500
 
 USUAL_ADMIN_URL = "http://127.0.0.1:3001"
+
+PATIENCE = 30
+"""How many times a request is repeated, a second apart, that a server found one too many."""
 
 
 class Source(Protocol):
@@ -63,13 +80,30 @@ class Source(Protocol):
         """Say whose money it is."""
         ...
 
+    def pause(self, account_id: str, *, paused: bool, reason: str, by: str) -> None:
+        """Have nothing new begun in an account, or have it go on."""
+        ...
+
+    def settle(self, account_id: str) -> None:
+        """Have an account try again now."""
+        ...
+
+    def engine(self) -> dict[str, Any]:
+        """Return what the engine tells of its ledger."""
+        ...
+
 
 @contextmanager
-def open_source(*, store: str | None, admin_url: str | None, default_store: str) -> Iterator[Source]:
-    """Give the books: the named store or server; if neither is named, the usual server, or else the usual store."""
+def open_source(
+    *, store: str | None, admin_url: str | None, default_store: str, token_file: str | None = None
+) -> Iterator[Source]:
+    """Give the books: the named store or server; if neither is named, the usual server, or else the usual store.
+
+    A server is shown the token of `token_file`, or else of the environment, if there is one.
+    """
     url = admin_url or USUAL_ADMIN_URL
     if store is None:
-        with httpx2.Client(base_url=url, timeout=60, trust_env=False) as client:
+        with _open_client(url, token_file) as client:
             if admin_url is not None or _answers(client):
                 yield _Server(client, url)
                 return
@@ -85,11 +119,49 @@ def open_source(*, store: str | None, admin_url: str | None, default_store: str)
         books.close()
 
 
+def _open_client(url: str, token_file: str | None) -> httpx2.Client:
+    token = _token(token_file or os.environ.get("SETTLEMENT_ADMIN_TOKEN_FILE"))
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    return httpx2.Client(base_url=url, timeout=60, trust_env=False, headers=headers, verify=_trust())
+
+
+def _token(path: str | None) -> str | None:
+    """Return the token to show: a file's, or else the variable's; never an argument's, which others can see."""
+    token = os.environ.get("SETTLEMENT_ADMIN_TOKEN", "")
+    if path:
+        try:
+            token = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as problem:
+            raise LocalError(f"the operator's token cannot be read: {problem}") from None
+    token = token.strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise LocalError("the operator's token must be visible ASCII characters without spaces")
+    return token or None
+
+
+def _trust() -> ssl.SSLContext | bool:
+    """Return whom to trust over TLS, and the certificate to show, where the environment says so."""
+    authorities = os.environ.get("SETTLEMENT_ADMIN_CA")
+    certificate = os.environ.get("SETTLEMENT_ADMIN_CERTIFICATE")
+    if not authorities and not certificate:
+        return True
+    try:
+        context = ssl.create_default_context(cafile=authorities or None)
+        if certificate:
+            # an empty password makes an encrypted key an error, where None would ask the terminal
+            context.load_cert_chain(certificate, password="")
+    except (OSError, ValueError) as problem:
+        raise LocalError(f"cannot use SETTLEMENT_ADMIN_CA or SETTLEMENT_ADMIN_CERTIFICATE: {problem}") from None
+    return context
+
+
 def _answers(client: httpx2.Client) -> bool:
     try:
-        return client.get("/statistics").is_success
+        answer = client.get("/statistics")
     except httpx2.TransportError:
         return False
+    # a server that refuses us is no less one
+    return answer.is_success or answer.headers.get("content-type") == "application/problem+json"
 
 
 class _Stopped:
@@ -149,6 +221,15 @@ class _Stopped:
     def assign(self, settlement_id: str, account_id: str, *, reason: str, by: str) -> None:
         self._decide(Assign(settlement_id=settlement_id, account_id=account_id, reason=reason, by=by, at=time.time()))
 
+    def pause(self, account_id: str, *, paused: bool, reason: str, by: str) -> None:
+        self._decide(Pause(account_id=account_id, paused=paused, reason=reason, by=by, at=time.time()))
+
+    def settle(self, account_id: str) -> None:
+        raise LocalError(f"no server runs that could settle with account {account_id!r}; start one, or say --admin-url")
+
+    def engine(self) -> dict[str, Any]:
+        raise LocalError("only a running engine can tell; start its server, or say --admin-url")
+
 
 class _Server:
     """A running server."""
@@ -160,13 +241,21 @@ class _Server:
     def _request(self, method: str, path: str, **content: Any) -> Any:
         try:
             answer = self._client.request(method, path, **content)
+            for _ in range(PATIENCE):
+                if answer.status_code != httpx2.codes.TOO_MANY_REQUESTS:
+                    break
+                time.sleep(1)
+                answer = self._client.request(method, path, **content)
             said = answer.json()
         except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as problem:
             raise LocalError(f"no server answers at {self._url}: {problem}") from None
         except ValueError:
             raise LocalError(f"what answers at {self._url} is no settlement engine's operator API") from None
         if not answer.is_success:
-            raise LocalError(str(said.get("detail", said)) if isinstance(said, dict) else str(said))
+            detail = str(said.get("detail", said)) if isinstance(said, dict) else str(said)
+            if answer.status_code == httpx2.codes.UNAUTHORIZED:
+                detail += "; set SETTLEMENT_ADMIN_TOKEN, or SETTLEMENT_ADMIN_TOKEN_FILE to the file that holds it"
+            raise LocalError(detail)
         return said
 
     def accounts(self, after: str) -> list[dict[str, Any]]:
@@ -206,3 +295,14 @@ class _Server:
     def assign(self, settlement_id: str, account_id: str, *, reason: str, by: str) -> None:
         content = {"settlement_id": settlement_id, "account_id": account_id, "reason": reason, "by": by}
         self._request("POST", "/suspense/assign", json=content)
+
+    def pause(self, account_id: str, *, paused: bool, reason: str, by: str) -> None:
+        path = f"/accounts/{quote(account_id, safe='')}/{'pause' if paused else 'resume'}"
+        self._request("POST", path, json={"reason": reason, "by": by})
+
+    def settle(self, account_id: str) -> None:
+        self._request("POST", f"/accounts/{quote(account_id, safe='')}/settle")
+
+    def engine(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._request("GET", "/engine")
+        return found

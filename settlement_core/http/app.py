@@ -12,7 +12,7 @@ from quart import Quart
 from settlement_core.core.core import Core
 from settlement_core.core.effects import describe
 from settlement_core.http import responses
-from settlement_core.http.asgi import Receive, Scope, Send, SettlementEngineApi, send_response
+from settlement_core.http.asgi import AnswersAfterBodies, Receive, Scope, Send, SettlementEngineApi, send_response
 from settlement_core.http.requests import Dialect
 from settlement_core.values.errors import ShuttingDown
 
@@ -34,8 +34,11 @@ def make_quart() -> Quart:
     if sniffio.current_async_library() == "trio":
         from quart_trio import QuartTrio  # noqa: PLC0415 - half a second that asyncio users need not wait
 
-        return QuartTrio("settlement_core")
-    return Quart("settlement_core")
+        app: Quart = QuartTrio("settlement_core")
+    else:
+        app = Quart("settlement_core")
+    app.asgi_app = AnswersAfterBodies(app.asgi_app)  # type: ignore[method-assign,assignment,arg-type]
+    return app
 
 
 class LifespanApp:

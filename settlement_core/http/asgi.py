@@ -9,11 +9,13 @@ import anyio
 
 from settlement_core.core.core import Core
 from settlement_core.http import responses
+from settlement_core.http.openapi import describe_engine_api
 from settlement_core.http.problems import BadUrl, BodyTooLarge, BodyTooSlow
 from settlement_core.http.requests import (
     MAX_JSON,
     CreateAccount,
     DeleteAccount,
+    DescribeApi,
     Dialect,
     HandleMessage,
     Intent,
@@ -26,7 +28,7 @@ from settlement_core.http.responses import Response
 from settlement_core.values.amounts import Quantity
 from settlement_core.values.errors import LocalError, SettlementError
 
-__all__ = ["ASGIApp", "SettlementEngineApi", "send_response"]
+__all__ = ["ASGIApp", "AnswersAfterBodies", "SettlementEngineApi", "send_discarding", "send_response"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -41,12 +43,13 @@ MAX_DISCARDED = 1024 * 1024
 
 
 class SettlementEngineApi:
-    """ASGI middleware that serves the four endpoints of RFC 38 from a core, and leaves the rest to `app`."""
+    """ASGI middleware that serves RFC 38's four endpoints and their description, and leaves the rest to `app`."""
 
     def __init__(self, app: ASGIApp, core: Core, dialect: Dialect) -> None:
         self._app = app
         self._core = core
         self._dialect = dialect
+        self._description = responses.description(describe_engine_api(dialect))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or pass it on."""
@@ -66,7 +69,7 @@ class SettlementEngineApi:
                 raise found
             response = await self._carry_out(read_intent(found, scope["headers"], body, self._dialect))
         except BodyTooLarge as error:
-            await _send_discarding(receive, send, responses.problem(error))
+            await send_discarding(receive, send, responses.problem(error))
             return
         except SettlementError as error:
             response = responses.problem(error)
@@ -95,6 +98,43 @@ class SettlementEngineApi:
             case DeleteAccount(account_id):
                 await core.delete_account(account_id)
                 return responses.deleted()
+            case DescribeApi():
+                return self._description
+
+
+class AnswersAfterBodies:
+    """ASGI middleware that holds the answer of `app` back until the request has arrived whole.
+
+    An app may answer without having read, as Quart does for a path it does not know. If the body only comes then,
+    hypercorn never reads the connection's next request. The app has to go on receiving meanwhile, which Quart does.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on, the answer in its turn."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        arrived = anyio.Event()
+        received = 0
+
+        async def receive_and_note() -> MutableMapping[str, Any]:
+            nonlocal received
+            event = await receive()
+            received += len(event.get("body", b""))
+            if not event.get("more_body", False) or received > MAX_DISCARDED:
+                arrived.set()
+            return event
+
+        async def send_in_turn(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                with anyio.move_on_after(BODY_DEADLINE_S):
+                    await arrived.wait()
+            await send(message)
+
+        await self._app(scope, receive_and_note, send_in_turn)
 
 
 async def send_response(send: Send, response: Response) -> None:
@@ -103,7 +143,7 @@ async def send_response(send: Send, response: Response) -> None:
     await send({"type": "http.response.body", "body": response.body})
 
 
-async def _send_discarding(receive: Receive, send: Send, response: Response) -> None:
+async def send_discarding(receive: Receive, send: Send, response: Response) -> None:
     """Answer, if we can after the body: an answer in its middle may cost the connection, and not arrive.
 
     It is discarded meanwhile, because hypercorn cannot end an exchange while body parts fill its queue.

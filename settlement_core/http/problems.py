@@ -18,6 +18,7 @@ from settlement_core.values.errors import (
 )
 
 __all__ = [
+    "STATUSES",
     "BadJson",
     "BadUrl",
     "BodyTooLarge",
@@ -99,6 +100,9 @@ _STATUS: dict[type[SettlementError], int] = {
     ShuttingDown: 503,
     SettlementError: 500,
 }
+
+STATUSES = sorted(set(_STATUS.values()))
+"""Every status an error may have."""
 
 
 def status_of(error: SettlementError) -> int:

@@ -23,6 +23,7 @@ from settlement_core.values.identifiers import check_account_id, check_key
 __all__ = [
     "CreateAccount",
     "DeleteAccount",
+    "DescribeApi",
     "Dialect",
     "HandleMessage",
     "Headers",
@@ -57,12 +58,13 @@ class Dialect:
 
 
 class Kind(Enum):
-    """The four endpoints."""
+    """The four endpoints, and the description of them."""
 
     CREATE = "create"
     DELETE = "delete"
     SETTLE = "settle"
     MESSAGE = "message"
+    DESCRIBE = "describe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +107,24 @@ class HandleMessage:
     message: bytes
 
 
-Intent: TypeAlias = CreateAccount | DeleteAccount | RequestSettlement | HandleMessage
+@dataclass(frozen=True, slots=True)
+class DescribeApi:
+    """Not RFC 38's: asks for the OpenAPI document."""
+
+
+Intent: TypeAlias = CreateAccount | DeleteAccount | RequestSettlement | HandleMessage | DescribeApi
 
 _LAST_SEGMENT = {b"settlements": Kind.SETTLE, b"messages": Kind.MESSAGE}
 
 
 def find_route(method: str, raw_path: bytes, dialect: Dialect) -> Route | None:
-    """Return the endpoint a request's head names, or None if it is none of RFC 38's.
+    """Return the endpoint a request's head names, or None if it is none of ours.
 
     Raises `MethodNotAllowed`, and `InvalidIdentifier` for a bad account id.
     """
     segments = _below(dialect.base_path, [part for part in raw_path.split(b"/") if part])
+    if segments == [b"openapi.json"]:
+        return _only("GET", method, Route(Kind.DESCRIBE, "", MAX_JSON))
     if not segments or segments[0] != b"accounts":
         return None
     match segments[1:]:
@@ -146,6 +155,8 @@ def read_intent(route: Route, headers: Headers, body: bytes, dialect: Dialect) -
         case Kind.MESSAGE:
             _require_type(headers, b"application/octet-stream")
             return HandleMessage(route.account_id, body)
+        case Kind.DESCRIBE:
+            return DescribeApi()
 
 
 def _below(base_path: str, segments: list[bytes]) -> list[bytes]:

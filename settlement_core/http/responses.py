@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
@@ -11,7 +12,7 @@ from settlement_core.http.problems import MethodNotAllowed, status_of
 from settlement_core.values.amounts import Quantity
 from settlement_core.values.errors import SettlementError
 
-__all__ = ["Response", "created", "deleted", "message_answer", "problem", "settling"]
+__all__ = ["Response", "created", "deleted", "description", "message_answer", "problem", "problem_of", "settling"]
 
 RETRY_AFTER_S = 1
 """What a 503 asks for; whoever retries brings its own back-off."""
@@ -56,13 +57,22 @@ def message_answer(answer: bytes) -> Response:
     return _with_body(201, answer, _OCTETS)
 
 
+def description(document: dict[str, Any]) -> Response:
+    """200 with an OpenAPI document."""
+    return _with_body(200, msgspec.json.encode(document), _JSON)
+
+
 def problem(error: SettlementError) -> Response:
     """Return the answer for an error: one sentence as problem+json (RFC 9457)."""
-    status = status_of(error)
-    content = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": str(error)}
+    return problem_of(status_of(error), str(error), error.allowed if isinstance(error, MethodNotAllowed) else None)
+
+
+def problem_of(status: int, detail: str, allow: str | None = None) -> Response:
+    """Return problem+json; `allow` names the methods that a 405 has to name."""
+    content = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     headers = [_PROBLEM]
     if status == 503:
         headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
-    if isinstance(error, MethodNotAllowed):
-        headers.append((b"allow", error.allowed.encode()))
+    if allow is not None:
+        headers.append((b"allow", allow.encode()))
     return _with_body(status, msgspec.json.encode(content), *headers)

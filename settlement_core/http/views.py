@@ -18,6 +18,8 @@ def account_view(account: AccountOverview) -> dict[str, Any]:
         "id": account.account_id,
         "state": account.state.value,
         "step": None if account.step is None else account.step.value,
+        "paused": account.paused,
+        "pausing": None if account.pausing is None else asdict(account.pausing),
         "outgoing": _totals(account.outgoing, parked="in_doubt"),
         "incoming": _totals(account.incoming, parked="held"),
     }

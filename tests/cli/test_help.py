@@ -10,14 +10,26 @@ from tests.cli.processes import run
 
 WORDS = {
     "serve": ["Serve a settlement engine to a connector", "TARGET", "SETTLEMENT_CONNECTOR_URL", "exit code"],
+    "token": ["show it once", "--file", "hash only"],
     "demo": ["while they are killed", "--settlements", "--kills", "--seed", "Nothing is left behind"],
     "accounts": ["entered = queued + open + settled + in doubt", "--admin-url", "--store", "--json"],
     "attempts": ["--state", "in_doubt", "oldest first"],
     "resolve": ["ATTEMPT_ID", "--settled", "--all", "--nothing", "--release", "--reason", "moves real money"],
     "suspense": ["--assign", "whose owner the engine cannot tell"],
+    "pause": ["ACCOUNT", "--reason", "--by", "under way goes on to its end"],
+    "resume": ["ACCOUNT", "--reason", "beginning with what has waited"],
+    "settle": ["ACCOUNT", "nothing twice"],
+    "engine": ["balance, fees, what is under way", "exit code is 1"],
     "workers": ["who shares a store", "--admin-url", "--store", "--json"],
     "migrate": ["FROM TO", "Stop everything that serves FROM first", "exit code is 1"],
-    "conformance": ["against RFC 38", "--listen", "--restart-command", "--pays-itself", "test ledger", "exit code is 0"],
+    "conformance": [
+        "against RFC 38",
+        "--listen",
+        "--restart-command",
+        "--pays-itself",
+        "test ledger",
+        "exit code is 0",
+    ],
     "audit": ["no money was lost or doubled", "exit code 1"],
 }
 

@@ -83,7 +83,7 @@ class Connection:
 
     async def send(self, method: str, target: str, *headers: tuple[str, str], body: bytes = b"") -> None:
         """Send a whole request."""
-        fields = [("host", "engine"), ("content-length", str(len(body))), *headers]
+        fields = [("host", "localhost"), ("content-length", str(len(body))), *headers]
         content = self.parser.send(h11.Request(method=method, target=target, headers=fields))
         for event in (h11.Data(data=body), h11.EndOfMessage()):
             content += self.parser.send(event) or b""

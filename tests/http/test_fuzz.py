@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import anyio
@@ -11,7 +13,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from settlement_core.http.requests import (
+    CreateAccount,
+    DescribeApi,
+    Dialect,
+    HandleMessage,
+    RequestSettlement,
+    find_route,
+    read_intent,
+)
 from settlement_core.testing.clocks import virtual_backend
+from settlement_core.values.amounts import Quantity, check_amount
+from settlement_core.values.errors import InvalidQuantity, LocalError
+from settlement_core.values.identifiers import check_account_id, check_key
+from settlement_core.values.json_text import decode_json, encode_json
 from settlement_core.values.records import AttemptState
 from tests.core.worlds import D, MinimalEngine, World, until
 from tests.http.asgi import books, serving
@@ -177,3 +192,133 @@ def test_nothing_that_comes_in_breaks_the_books(
     """Sequences of arbitrary and of almost right requests; each is compared with the books row by row."""
     name, options = virtual_backend(backend)
     anyio.run(_one_life, requests, backend=name, backend_options=options)
+
+
+# what is parsed, part by part: many more examples than whole servers could be given
+
+good_amounts = st.one_of(
+    st.integers(0, 10**40).map(str), st.integers(0, 10**1000 - 1).map(str), st.sampled_from(["0", "007", "9" * 1000])
+)
+odd_amounts = st.one_of(
+    st.sampled_from(["", "-1", "+1", "1.0", "1e9", "1\n", " 1", "1_0", "0x1", "1" * 1001, None, 1, True, ["1"]]),
+    # digits of other scripts, powers, fractions, numerals
+    st.text(st.characters(categories=["Nd", "Nl", "No"]), min_size=1, max_size=3),
+    texts,
+    values,
+)
+odd_scales = st.one_of(st.sampled_from([True, False, -1, 256, 3.0, -0.0, "3", None, [3], 10**400]), values)
+
+
+def _quantities(amounts: st.SearchStrategy[Any], scales: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries({"amount": amounts, "scale": scales}, optional={"x": values})
+
+
+# mostly good but for one thing
+near_quantities = st.one_of(
+    _quantities(good_amounts, st.integers(0, 255)),
+    _quantities(odd_amounts, st.integers(0, 255)),
+    _quantities(good_amounts, odd_scales),
+    st.fixed_dictionaries({}, optional={"amount": good_amounts, "scale": st.integers(0, 255)}),
+    values,
+)
+
+
+def _is_quantity(value: Any) -> bool:
+    """Tell whether RFC 38 would have written it, by other means than the code does."""
+    if not isinstance(value, dict):
+        return False
+    amount, scale = value.get("amount"), value.get("scale")
+    return (
+        isinstance(amount, str)
+        and re.fullmatch("[0-9]{1,1000}", amount, re.ASCII) is not None
+        and isinstance(scale, int)
+        and not isinstance(scale, bool)
+        and scale in range(256)
+    )
+
+
+@settings(max_examples=1000, deadline=None)
+@given(value=near_quantities)
+def test_a_quantity_is_what_rfc_38_writes_and_keeps_every_digit(value: Any) -> None:
+    """Taken if and only if it is one; then its value is that of the integer and the power of ten, exactly."""
+    if not _is_quantity(value):
+        with pytest.raises(InvalidQuantity) as refused:
+            Quantity.parse(value)
+        assert str(refused.value).isprintable()
+        assert len(str(refused.value)) < 100, "what was sent is not echoed"
+        return
+    quantity = Quantity.parse(value)
+    amount = quantity.to_amount()
+    assert Fraction(amount) == Fraction(int(value["amount"]), 10 ** value["scale"])
+    assert check_amount(amount, "amount") == amount
+    written = Quantity.of(amount)
+    assert (int(written.amount), written.scale) == (int(value["amount"]), value["scale"])
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    body=st.one_of(
+        bodies,
+        values.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass")),
+        st.sampled_from([b"1e999", b"-1e999", b'{"a":[1e400]}', b"NaN", b"[Infinity]", b"\xff", b"[" * 100_000]),
+    )
+)
+def test_a_message_is_json_that_can_be_written_again_or_refused_in_one_sentence(body: bytes) -> None:
+    """What is taken for JSON comes back the same from being written and read; nothing but ValueError comes out."""
+    sentence = ""
+    try:
+        message = decode_json(body)
+    except ValueError as refused:
+        sentence = str(refused)
+    if sentence:
+        assert sentence.startswith("it ")
+        assert len(sentence) < 100, "what was sent is not echoed"
+        return
+    assert decode_json(encode_json(message)) == message
+    assert encode_json(message).isascii()
+
+
+@st.composite
+def near_settlements(draw: st.DrawFn) -> tuple[str, bytes, list[tuple[bytes, bytes]], bytes]:
+    """Return a request to settle that is good but perhaps for its body, whose members may come twice."""
+    pairs = list(draw(near_quantities.filter(lambda value: isinstance(value, dict))).items())
+    pairs += draw(st.sampled_from([[], [], pairs, [("scale", 3)], [("amount", "1")]]))
+    key = (b"idempotency-key", draw(st.one_of(st.just(b"key"), header_values)))
+    return "POST", b"/accounts/alice/settlements", [(b"content-type", b"application/json"), key], _written(pairs)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    request=st.one_of(near_settlements(), st.tuples(st.sampled_from(METHODS), paths, headers, bodies)),
+    rafiki=st.booleans(),
+)
+def test_a_request_is_a_whole_intent_or_refused(
+    request: tuple[str, bytes, list[tuple[bytes, bytes]], bytes], rafiki: bool
+) -> None:
+    """Of whatever bytes: an intent whose ids, key and amount are good, or a `LocalError`, or none of our paths."""
+    method, path, given_headers, body = request
+    dialect = Dialect(rafiki=rafiki)
+    intent, sentence = None, "none of ours"
+    try:
+        route = find_route(method, path, dialect)
+        intent = None if route is None else read_intent(route, given_headers, body, dialect)
+    except LocalError as refused:
+        sentence = str(refused)
+    match intent:
+        case None:
+            assert sentence.isprintable()
+            assert 10 < len(sentence) < 400
+        case RequestSettlement(account_id, amount, key):
+            members = json.loads(body, object_pairs_hook=list)
+            content = dict(members)
+            assert len(content) == len(members), "of an amount that comes twice nobody knows which is meant"
+            assert _is_quantity(content)
+            assert check_account_id(account_id) in path.decode()
+            assert check_key(key, "key")
+            assert Fraction(amount) == Fraction(int(content["amount"]), 10 ** content["scale"])
+        case CreateAccount(account_id):
+            assert account_id is None or check_account_id(account_id) in json.loads(body).values()
+        case HandleMessage(_, message):
+            assert message == body
+        case DescribeApi():
+            assert method == "GET"

@@ -28,7 +28,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 def head(path: bytes = b"/accounts/alice/settlements", method: bytes = b"POST") -> list[tuple[bytes, bytes]]:
     """Return the head of a settlement request, but for what is given."""
-    pseudo = [(b":method", method), (b":scheme", b"http"), (b":authority", b"engine"), (b":path", path)]
+    pseudo = [(b":method", method), (b":scheme", b"http"), (b":authority", b"localhost"), (b":path", path)]
     return [*pseudo, (b"content-type", b"application/json"), (b"idempotency-key", b"k")]
 
 
@@ -130,13 +130,13 @@ async def test_data_after_the_answer_of_its_request_harms_nobody() -> None:
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 200,
         b"GET / HTTP/9.9\r\n\r\n",
-        b"POST /accounts HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n",
-        b"POST /accounts HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"POST /accounts HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n",
-        b"POST /accounts\xff HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"POST /accounts HTTP/1.1\r\nhost: [::1]\r\ncontent-length: x\r\n\r\n",
+        b"POST /accounts HTTP/1.1\r\nhost: [::1]\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /accounts HTTP/1.1\r\nhost: [::1]\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n",
+        b"POST /accounts\xff HTTP/1.1\r\nhost: [::1]\r\n\r\n",
         b"POST /accounts HTTP/1.1\r\n" + b"x: y\r\n" * 5000 + b"\r\n",
-        b"OPTIONS * HTTP/1.1\r\nhost: x\r\nupgrade: h2c\r\nconnection: upgrade\r\nhttp2-settings: !!\r\n\r\n",
-        b"GET /accounts HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nhost: [::1]\r\nupgrade: h2c\r\nconnection: upgrade\r\nhttp2-settings: !!\r\n\r\n",
+        b"GET /accounts HTTP/1.1\r\nhost: [::1]\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
         b"\x00" * 100_000,
     ],
     ids=lambda garbage: repr(garbage[:24]),
@@ -189,5 +189,5 @@ async def test_a_tls_handshake_that_goes_wrong_harms_nobody(tmp_path_factory: py
                 "127.0.0.1", server.port, ssl_context=context, tls_standard_compatible=False
             )
             async with stream:
-                await stream.send(b"GET /accounts HTTP/1.1\r\nhost: x\r\n\r\n")
+                await stream.send(b"GET /accounts HTTP/1.1\r\nhost: [::1]\r\n\r\n")
                 assert (await stream.receive()).startswith(b"HTTP/1.1 405")

@@ -103,7 +103,7 @@ async def test_shutdown_lets_requests_and_payments_under_way_end_and_takes_no_mo
             await other.send("POST", "/accounts/alice/messages", octets, body=b'"hi"')
             # the head only: its connection is not idle any more
             body = b'{"amount":"1","scale":0}'
-            head = "POST /accounts/alice/settlements HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            head = "POST /accounts/alice/settlements HTTP/1.1\r\nhost: [::1]\r\ncontent-type: application/json\r\n"
             head += f"idempotency-key: late\r\ncontent-length: {len(body)}\r\n\r\n"
             late.parser.send(_request_like(head))
             await late.stream.send(head.encode())
@@ -337,7 +337,7 @@ async def test_a_refused_body_in_many_tiny_chunks_leaves_no_connection_hanging(
     async with open_engine_server(world) as server:
         for first in range(1, 11):  # so that one of them meets the limit where a full queue begins
             async with connected(server.port) as client:
-                head = f"POST {target} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+                head = f"POST {target} HTTP/1.1\r\nhost: [::1]\r\ncontent-type: application/json\r\n"
                 head += f"idempotency-key: k\r\ntransfer-encoding: chunked\r\n\r\n{first:x}\r\n{' ' * first}\r\n"
                 await client.stream.send(head.encode() + b"1\r\n \r\n" * chunks + b"0\r\n\r\n")
                 assert (await client.stream.receive()).startswith(b"HTTP/1.1 " + status)
@@ -355,7 +355,7 @@ async def test_pipelined_requests_are_answered_in_order_and_settled_once_each() 
         wire = b""
         for number in range(20):
             body = b'{"amount":"%d","scale":0}' % (number + 1)
-            wire += b"POST /accounts/alice/settlements HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            wire += b"POST /accounts/alice/settlements HTTP/1.1\r\nhost: [::1]\r\ncontent-type: application/json\r\n"
             wire += b"idempotency-key: k%d\r\ncontent-length: %d\r\n\r\n%s" % (number, len(body), body)
         await client.stream.send(wire)
         received = b""
@@ -374,7 +374,7 @@ async def test_a_request_cut_off_in_its_body_asks_for_nothing() -> None:
         async with connected(server.port) as client:
             await client.create()
         async with connected(server.port) as client:
-            head = b"POST /accounts/alice/settlements HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            head = b"POST /accounts/alice/settlements HTTP/1.1\r\nhost: [::1]\r\ncontent-type: application/json\r\n"
             head += b"idempotency-key: k\r\ncontent-length: 25\r\n\r\n"
             await client.stream.send(head + b'{"amount":"1","scale":0}')
         async with connected(server.port) as client:

@@ -1,0 +1,194 @@
+"""Who may ask an HTTP API, and how much at once, decided from a request's head alone.
+
+Refusals come from one table: they repeat nothing of the request, and do not tell which part of a token was wrong.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import anyio
+
+from settlement_core.http import responses
+from settlement_core.http.asgi import Scope
+from settlement_core.http.rates import RateLimit
+from settlement_core.http.responses import Response
+from settlement_core.http.tokens import TokenFile
+from settlement_core.values.errors import LocalError
+
+__all__ = ["AccessRules", "Gate"]
+
+logger = logging.getLogger("settlement_core.http")
+
+MAX_HEADERS = 100
+"""Connectors and browsers send about twenty; their length is the server's affair (`h11_max_incomplete_size`)."""
+
+TELL_S = 60.0
+"""Refusals are logged at most so often, with their number: a flood of requests must not become one of lines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessRules:
+    """Who may ask one API, and how much.
+
+    Attributes:
+        tokens: a file of hashed bearer tokens, one of which every request must then show.
+        allowed_hosts: names by which clients call this server, besides localhost and addresses.
+        requests_per_s: how often one client (one token, or else one address) may ask; None does not count.
+        max_requests: requests to work on at once; more are answered 503, which is safe to repeat.
+        max_connections: connections at once; for a new one, that is closed on which nothing has happened for longest.
+    """
+
+    tokens: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    requests_per_s: float | None = None
+    max_requests: int = 1000
+    max_connections: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.requests_per_s is not None and not 0 < self.requests_per_s < math.inf:
+            raise LocalError(f"a rate is above 0 requests a second, not {self.requests_per_s:g}")
+        if min(self.max_requests, self.max_connections) < 1:
+            raise LocalError("a server needs at least one connection and one request at a time")
+
+
+def _refusal(status: int, detail: str, *headers: tuple[bytes, bytes]) -> Response:
+    response = responses.problem_of(status, f"{detail}; nothing was recorded")
+    return replace(response, headers=(*response.headers, *headers))
+
+
+_UNKNOWN_CALLER = _refusal(
+    401,
+    "this server answers only who shows a token it knows, as in Authorization: Bearer TOKEN",
+    (b"www-authenticate", b'Bearer realm="settlement-core"'),
+    # which has a browser ask for the token, as a password
+    (b"www-authenticate", b'Basic realm="settlement-core", charset="UTF-8"'),
+)
+_CROSS_SITE = _refusal(403, "a web page of another site may not ask this server")
+_UNKNOWN_HOST = _refusal(421, "the Host header is no name of this server; if it is one, say --allowed-host")
+_TOO_OFTEN = _refusal(429, "this client asks more often than it may", (b"retry-after", b"1"))
+_TOO_MANY_HEADERS = _refusal(431, f"a request has at most {MAX_HEADERS} headers")
+_BUSY = _refusal(503, "too many requests are under way; the same one may be repeated")
+
+_WATCHED = frozenset({b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest", b"authorization"})
+
+
+class Gate:
+    """Decides, for one API, which requests go in; whoever carries that out counts those `under_way`.
+
+    Raises `LocalError` if the rules name a file that cannot be used.
+    """
+
+    def __init__(self, rules: AccessRules, *, name: str, tokenless: frozenset[str] = frozenset()) -> None:
+        """Guard the API that the log calls `name`; paths in `tokenless` need no token."""
+        self._name = name
+        self._rules = rules
+        self._tokenless = tokenless
+        self._tokens = None if rules.tokens is None else TokenFile(rules.tokens)
+        self._rate = None if rules.requests_per_s is None else RateLimit(rules.requests_per_s)
+        allowed = frozenset(map(_bare, rules.allowed_hosts))
+        self._is_ours = lru_cache(maxsize=256)(lambda host: _is_ours(host, allowed))
+        self._refused = 0
+        self._tell_at = -math.inf
+        self.under_way = 0
+
+    def refusal(self, scope: Scope) -> Response | None:
+        """Return the answer to a request that is not let in; None lets it in."""
+        found = self._refusal(scope)
+        if found is not None:
+            self._tell(scope, found)
+        return found
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        if len(scope["headers"]) > MAX_HEADERS:
+            return _TOO_MANY_HEADERS
+        # of a header that comes twice the last counts: no browser repeats these, and others gain nothing by it
+        heads = {name: value for name, value in scope["headers"] if name in _WATCHED}
+        host = heads.get(b"host")
+        # only a browser can be made to call us by a strange name, and browsers always say which
+        if host is not None and not self._is_ours(host):
+            return _UNKNOWN_HOST
+        if _is_cross_site(heads, host, scope.get("method", "GET")):
+            return _CROSS_SITE
+        if self._tokens is not None or self._rate is not None:
+            refusal = self._check_caller(scope, heads.get(b"authorization", b""))
+            if refusal is not None:
+                return refusal
+        return _BUSY if self.under_way >= self._rules.max_requests else None
+
+    def _check_caller(self, scope: Scope, authorization: bytes) -> Response | None:
+        now = anyio.current_time()
+        caller = None if self._tokens is None else self._tokens.name_of(authorization, now)
+        client = _network(scope.get("client")) if caller is None else f"token {caller}"
+        if self._rate is not None and not self._rate.admits(client, now):
+            return _TOO_OFTEN
+        if self._tokens is not None and caller is None and scope["path"] not in self._tokenless:
+            return _UNKNOWN_CALLER
+        return None
+
+    def _tell(self, scope: Scope, refusal: Response) -> None:
+        self._refused += 1
+        now = anyio.current_time()
+        if now < self._tell_at:
+            return
+        # never the path: it may be a secret
+        client, status = _network(scope.get("client")), refusal.status
+        logger.warning("%s: %d refused, the last with %d, from %s", self._name, self._refused, status, client)
+        self._refused, self._tell_at = 0, now + TELL_S
+
+
+def _is_ours(host: bytes, allowed: Iterable[str]) -> bool:
+    """Tell whether a Host header names this server, so that no page came by a name that was made to point here.
+
+    An address is nobody's to point elsewhere, and what ends in localhost stays on this machine (RFC 6761).
+    """
+    name = _bare(host.decode("latin-1"))
+    if name in allowed or name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _bare(host: str) -> str:
+    """Return a host without port, brackets and final dot."""
+    host = host.strip().lower()
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return name.removesuffix(".")
+
+
+def _is_cross_site(heads: dict[bytes, bytes], host: bytes | None, method: str) -> bool:
+    """Tell whether a browser asks on behalf of a page that is not ours (Fetch Metadata; Origin where that is lacking).
+
+    Following a link to us is no harm: the page that had it sees nothing of the answer.
+    """
+    site = heads.get(b"sec-fetch-site", b"none")
+    if site not in {b"none", b"same-origin"}:
+        follows_link = heads.get(b"sec-fetch-mode") == b"navigate" and heads.get(b"sec-fetch-dest") == b"document"
+        return not (follows_link and method == "GET")
+    origin = heads.get(b"origin")
+    # without the scheme, which a proxy that speaks TLS for us changes
+    return origin is not None and (host is None or origin.partition(b"://")[2].lower() != host.lower())
+
+
+def _network(client: Any) -> str:
+    """Return who a client is to us: an IPv4 address, or the IPv6 network that one subscriber has."""
+    if not client:
+        return "unknown"
+    try:
+        address = ipaddress.ip_address(client[0].partition("%")[0])
+    except ValueError:
+        return str(client[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)

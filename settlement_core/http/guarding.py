@@ -1,0 +1,189 @@
+"""Connections in bounds: never more than a limit, and none that waits for ever for a client that does not read.
+
+Hypercorn bounds what a client sends: the head of a request by its `keep_alive_timeout`, a handshake by its
+`ssl_handshake_timeout`. But what it sends it shields from every deadline, its own shutdown included; and over HTTP/2
+it waits for a client that opens no window for its answer, even when that client has gone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import resource
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import sniffio
+
+__all__ = ["Connections", "guard_hypercorn", "raise_file_limit", "room_for"]
+
+SEND_S = 20.0
+"""How long a client may leave unread what is sent to it; every part of an answer is at most some hundred kilobytes."""
+
+SWEEP_S = 1.0
+"""How often we look for those who do not read."""
+
+
+ENOUGH_FILES = 65_536
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many files as it may, within reason: the usual 1,024 are for programs that select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(hard, ENOUGH_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # where that is forbidden, `room_for` makes do
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def room_for(connections: int) -> int:
+    """Return how many connections one API may have: half of the process's files stay for stores and ledgers."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft // 4))
+
+
+class Connections:
+    """The open connections of one API."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.sweeps = 0
+        # those on which nothing has happened for longest come first
+        self._idle: dict[_Guarded, None] = {}
+        self._busy: dict[_Guarded, None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Connections: {len(self._idle)} idle and {len(self._busy)} busy, at most {self.limit}>"
+
+    def enter(self, connection: _Guarded) -> None:
+        """Count a new connection. If it is one too many, the longest idle has to go, or else the longest busy.
+
+        Requests take milliseconds: what has been busy for longest is a client that is slow to send or to read.
+        """
+        if len(self._idle) + len(self._busy) >= self.limit:
+            leaving = next(iter(self._idle or self._busy))
+            self.leave(leaving)
+            leaving.cut()
+        self._idle[connection] = None
+
+    def leave(self, connection: _Guarded) -> None:
+        """Count it no longer."""
+        self._idle.pop(connection, None)
+        self._busy.pop(connection, None)
+
+    def note(self, connection: _Guarded, *, idle: bool) -> None:
+        """Remember whether a request is under way."""
+        if connection in self._idle or connection in self._busy:
+            self.leave(connection)
+            (self._idle if idle else self._busy)[connection] = None
+
+    def cut(self) -> None:
+        """Close all of them, whatever they are doing."""
+        for connection in [*self._idle, *self._busy]:
+            connection.cut()
+
+    async def run_sweeps(self) -> None:
+        """Close those to which we have been sending in vain for too long; for ever."""
+        while True:
+            await anyio.sleep(SWEEP_S)
+            self.sweeps += 1
+            for connection in [*self._idle, *self._busy]:
+                since = connection.unread_since(self.sweeps)
+                if (self.sweeps - since) * SWEEP_S > SEND_S:
+                    connection.cut()
+
+
+def guard_hypercorn() -> None:
+    """Have hypercorn, for the loop that runs, obey the `connections` of its settings, if they have any."""
+    runner: Any = importlib.import_module(f"hypercorn.{sniffio.current_async_library()}.run")
+    if not issubclass(runner.TCPServer, _Guarded):
+        # where hypercorn looks it up: it offers no other way
+        runner.TCPServer = type("GuardedTCPServer", (_Guarded, runner.TCPServer), {})
+
+
+class _Guarded:
+    """Mixed into hypercorn's class for a connection."""
+
+    config: Any
+    idle_task: Any
+    protocol: Any
+
+    _was_cut = False
+    _sending = 0
+    _sending_since = 0
+    """The sweep since which we have been sending the same: nothing is as cheap as a clock that others turn."""
+
+    @property
+    def _connections(self) -> Connections | None:
+        return getattr(self.config, "connections", None)
+
+    async def run(self) -> None:
+        parent: Any = super()
+        connections = self._connections
+        if connections is None:
+            await parent.run()
+            return
+        self._backlog_since: dict[int, int] = {}
+        connections.enter(self)
+        try:
+            await parent.run()
+        except Exception:
+            if not self._was_cut:
+                raise
+        finally:
+            connections.leave(self)
+
+    def cut(self) -> None:
+        """Close the socket under all that uses it, which ends as when a client is gone."""
+        self._was_cut = True
+        me: Any = self
+        if hasattr(me, "writer"):
+            me.writer.transport.abort()
+        else:
+            getattr(me.stream, "transport_stream", me.stream).socket.close()
+
+    def unread_since(self, sweep: int) -> int:
+        """Return since which sweep something has waited for the client to read it; `sweep`, this one, if nothing has.
+
+        Over HTTP/2 that is one stream's backlog: each answer has a window of its own.
+        """
+        waiting = [number for number, buffer in self._buffers().items() if buffer.buffer]
+        self._backlog_since = {number: self._backlog_since.get(number, sweep) for number in waiting}
+        return min([sweep, *self._backlog_since.values(), *([self._sending_since] if self._sending else [])])
+
+    async def protocol_send(self, event: Any) -> None:
+        parent: Any = super()
+        idle: bool | None = getattr(event, "idle", None)
+        if idle is not None and self._connections is not None:
+            self._connections.note(self, idle=idle)
+        await self._send(parent.protocol_send(event))
+
+    async def _close(self) -> None:
+        parent: Any = super()
+        await self._send(parent._close())  # noqa: SLF001 - what we stand in for
+
+    async def _send(self, sending: Awaitable[None]) -> None:
+        connections = self._connections
+        self._sending += 1
+        if connections is not None and self._sending == 1:
+            self._sending_since = connections.sweeps
+        try:
+            await sending
+        finally:
+            self._sending -= 1
+            if connections is not None:
+                self._sending_since = connections.sweeps
+
+    async def _read_data(self) -> None:
+        parent: Any = super()
+        await parent._read_data()  # noqa: SLF001 - what we stand in for
+        # the client is gone: hypercorn would still wait until it has been idle for long enough, and for its windows
+        await self.idle_task.stop()
+        for buffer in list(self._buffers().values()):
+            await buffer.close()
+
+    def _buffers(self) -> dict[int, Any]:
+        """Return what HTTP/2 clients have not opened windows for, by stream."""
+        protocol = getattr(getattr(self, "protocol", None), "protocol", None)
+        return getattr(protocol, "stream_buffers", {})

@@ -1,0 +1,75 @@
+"""pause, resume, settle and engine: a running server is steered, a stopped one's store where that makes sense."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cli.processes import run, run_json, serving, until, write_engine
+
+ENGINE = """
+from settlement_core import SettlementFailed
+
+class Engine:
+    def __init__(self):
+        self.broke, self.asked = True, 0
+
+    async def settle(self, account_id, amount):
+        self.asked += 1
+        if self.broke:
+            raise SettlementFailed("no funds")
+        return amount
+
+    async def handle_message(self, account_id, message):
+        self.broke = False
+
+    async def status(self):
+        return {"asked": self.asked, "chain": {"head": 7}, "alarm": "no funds" if self.broke else None}
+
+async def connect_engine(services):
+    return Engine()
+"""
+
+
+def test_an_account_is_paused_resumed_and_told_to_settle_now(tmp_path: Path) -> None:
+    """Paused, it takes requests and pays nothing, also after a restart; resumed, it pays. Who and why are kept."""
+    store = f"sqlite:{tmp_path / 'books.db'}"
+    engine = str(write_engine(tmp_path, ENGINE))
+    why = ("--reason", "strange", "--by", "carol")
+    with serving(engine, "--store", store, folder=tmp_path) as server:
+        where = ("--admin-url", server.admin_url)
+        server.create()
+        assert run("pause", "alice", *why, *where).stdout.startswith("account alice is paused")
+        assert server.settle("5", "key") == 201
+        (account,) = run_json("accounts", *where)
+        assert account["outgoing"]["queued"] == "5"
+        assert account["paused"]
+        assert {name: account["pausing"][name] for name in ("reason", "by")} == {"reason": "strange", "by": "carol"}
+        assert "open, paused" in run("accounts", *where).stdout
+        assert run_json("engine", *where, code=1)["status"]["asked"] == 0
+        assert "account 'nobody' does not exist" in run("pause", "nobody", *why, *where, code=2).stderr
+        assert server.stop() == 0
+        assert run_json("pause", "alice", *why, "--store", store) == {"account": "alice", "paused": True}
+        server.start()
+        where = ("--admin-url", server.admin_url)
+        assert run("resume", "alice", *why, *where).stdout == "account alice goes on\n"
+        until(lambda: run_json("engine", *where, code=1)["status"]["asked"] == 1)
+        server.tell("there are funds now")
+        run("settle", "alice", *where)
+        until(lambda: run_json("accounts", *where)[0]["outgoing"]["settled"] == "5")
+        assert run_json("accounts", *where)[0]["paused"] is False
+        assert "account 'nobody' does not exist" in run("settle", "nobody", *where, code=2).stderr
+
+
+def test_what_only_a_running_server_can_do_is_one_sentence_on_a_store(tmp_path: Path) -> None:
+    """Nothing is recorded, and it says what to do."""
+    store = f"sqlite:{tmp_path / 'books.db'}"
+    with serving(str(write_engine(tmp_path, ENGINE)), "--store", store, folder=tmp_path) as server:
+        server.create()
+        where = ("--admin-url", server.admin_url)
+        table = run("engine", *where, code=1).stdout
+        assert "chain head" in table
+        assert table.splitlines()[-1] == "ALARM: no funds"
+        server.tell("there are funds now")
+        assert run("engine", *where).stdout.splitlines()[-1] == "Engine has no alarm"
+    assert "start one" in run("settle", "alice", "--store", store, code=2).stderr
+    assert "only a running engine can tell" in run("engine", "--store", store, code=2).stderr
