@@ -19,6 +19,7 @@ from uuid import uuid4
 from settlement_core.http.problems import BadJson, MethodNotAllowed, MissingKey, UnsupportedMediaType
 from settlement_core.values.amounts import Quantity
 from settlement_core.values.identifiers import check_account_id, check_key
+from settlement_core.values.json_text import is_too_deep
 
 __all__ = [
     "CreateAccount",
@@ -190,9 +191,10 @@ def _json(headers: Headers, body: bytes) -> Any:
     _require_type(headers, b"application/json")
     try:
         # not from bytes: that would also take UTF-16, and a byte order mark
-        return _DECODER.decode(body.decode())
-    except RecursionError:
-        raise BadJson("the body is nested too deeply; nothing was recorded") from None
+        text = body.decode()
+        if is_too_deep(text):
+            raise BadJson("the body is nested too deeply; nothing was recorded")
+        return _DECODER.decode(text)
     except UnicodeDecodeError:
         raise BadJson("the body is not JSON: it is not UTF-8; nothing was recorded") from None
     except json.JSONDecodeError as problem:

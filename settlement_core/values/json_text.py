@@ -4,14 +4,44 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, NoReturn
 
-__all__ = ["decode_json", "encode_json"]
+__all__ = ["MAX_DEPTH", "decode_json", "encode_json", "is_too_deep"]
+
+MAX_DEPTH = 200
+"""Arrays and objects within one another: more than anybody means, and far fewer than end the process.
+
+Parsers stop at the interpreter's recursion limit, but that is anybody's to raise, and libraries do.
+"""
+
+# a string, to its end or the text's, or a bracket
+_PARTS = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+
+
+def is_too_deep(text: str) -> bool:
+    """Tell whether JSON nests deeper than `MAX_DEPTH`, in time that grows with its length only."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for part in _PARTS.finditer(text):
+        bracket = part[0]
+        if bracket in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif bracket in "]}":
+            depth -= 1
+    return False
 
 
 def decode_json(text: bytes | str) -> Any:
     """Return the value, or raise ValueError with one sentence (never RecursionError) if it is not JSON."""
     try:
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text), "surrogatepass")
+        if is_too_deep(text):
+            raise ValueError("it is nested too deeply")
         return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from settlement_core.values.json_text import decode_json, encode_json
+from settlement_core.values.json_text import MAX_DEPTH, decode_json, encode_json
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -50,3 +52,35 @@ def test_what_json_cannot_hold_is_refused_in_one_sentence(value: object) -> None
     """Nothing is turned into something else on the way."""
     with pytest.raises(ValueError, match="^it cannot be written as JSON: "):
         encode_json(value)
+
+
+BOMBS = ["[" * 50_000, '{"a":' * 20_000, "[" * 50_000 + "]" * 50_000, '{"b":"\\"[",' + '"a":[' * 20_000]
+
+
+@pytest.mark.parametrize("bomb", BOMBS, ids=["open", "objects", "closed", "mixed"])
+@pytest.mark.parametrize("limit", [1000, 100_000])
+def test_nesting_is_bounded_by_us_and_not_by_the_interpreter(limit: int, bomb: str) -> None:
+    """Libraries raise its recursion limit, and a parser that goes on until the stack ends takes the process with it."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit)
+    try:
+        with pytest.raises(ValueError, match="nested too deeply"):
+            decode_json(bomb)
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def test_what_nests_as_deep_as_allowed_is_taken() -> None:
+    """To the level."""
+    deepest = "[" * MAX_DEPTH + "]" * MAX_DEPTH
+    assert decode_json(deepest) is not None
+    with pytest.raises(ValueError, match="nested too deeply"):
+        decode_json(f"[{deepest}]")
+
+
+def test_brackets_in_strings_nest_nothing() -> None:
+    """However many, and whatever is escaped; nor do many arrays side by side. A string without an end is no JSON."""
+    text = json.dumps(["[{" * 1000, 'a "quoted" \\ [' * 1000, [[]] * 1000])
+    assert decode_json(text) == json.loads(text)
+    with pytest.raises(ValueError, match="it is not JSON"):
+        decode_json('["' + '\\"[' * 50_000)

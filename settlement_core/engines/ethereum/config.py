@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -162,10 +163,14 @@ def _read(path: str, what: str) -> str:
 
 
 def _eth_account() -> Any:
+    # it raises the limit for all the process; deep nesting would then end it, instead of being an error
+    limit = sys.getrecursionlimit()
     try:
         from eth_account import Account  # noqa: PLC0415 - an extra, and half a second to import
     except ModuleNotFoundError as problem:
         raise LocalError(
             f"the Ethereum engine needs {problem.name}: pip install settlement-core[ethereum]"
         ) from problem
+    finally:
+        sys.setrecursionlimit(limit)
     return cast("Any", Account)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +180,14 @@ def test_options_are_text_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     for options, problem in wrong:
         with pytest.raises(LocalError, match=problem):
             load_target("ethereum", options)
+
+
+def test_its_libraries_change_nothing_for_the_rest_of_the_process() -> None:
+    """One of them raises the recursion limit, with which a deeply nested request would end the process."""
+    code = (
+        "import sys; limit = sys.getrecursionlimit(); "
+        "from settlement_core.engines.ethereum import SigningKey; SigningKey('0x' + '11' * 32); "
+        "from eth_account.messages import encode_typed_data; from eth_keys.datatypes import Signature; "
+        "assert sys.getrecursionlimit() == limit, sys.getrecursionlimit()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
