@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import hypercorn
@@ -30,7 +30,12 @@ from settlement_core.http.gate import AccessRules, Gate
 from settlement_core.http.guarding import Connections, guard_hypercorn, room_for
 from settlement_core.http.health import HEALTH_PATHS
 from settlement_core.http.requests import Dialect
+from settlement_core.observers.several import SeveralObservers
 from settlement_core.values.errors import LocalError
+
+if TYPE_CHECKING:
+    from settlement_core.observers.metrics import Metrics
+    from settlement_core.observers.webhooks import Webhooks
 
 __all__ = ["ServerAddresses", "ServerConfig", "listen", "start_server"]
 
@@ -108,6 +113,7 @@ async def start_server(
     config: ServerConfig | None = None,
     core_config: CoreConfig | None = None,
     observer: Observer | None = None,
+    webhooks: Webhooks | None = None,
     listener: socket.socket | None = None,
     admin_listener: socket.socket | None = None,
     shutdown_trigger: Callable[[], Awaitable[object]] = anyio.sleep_forever,
@@ -117,6 +123,9 @@ async def start_server(
 
     Runs on trio and asyncio; start it in a task group to learn the addresses once it listens:
     `addresses = await tasks.start(partial(start_server, connect_engine, store=…, connector=…))`.
+
+    With prometheus-client installed, the operator's API has `/metrics`, which also show the queue of `webhooks`, an
+    observer beside `observer`.
 
     Sockets that listen already, `listener` and `admin_listener`, take the place of hosts and ports, and are closed at
     the end.
@@ -137,8 +146,11 @@ async def start_server(
             edge.refuse_strangers(listener)
             if admin_listener is not None:
                 admin_edge.refuse_strangers(admin_listener)
+        # who is never asked need not count
+        metrics = None if admin_listener is None else _make_metrics()
+        told = SeveralObservers(*(one for one in (observer, metrics, webhooks) if one is not None))
         async with (
-            open_core(connect_engine, store=store, connector=connector, config=core_config, observer=observer) as core,
+            open_core(connect_engine, store=store, connector=connector, config=core_config, observer=told) as core,
             anyio.create_task_group() as tasks,
         ):
             for ready in (listener, admin_listener):
@@ -150,13 +162,25 @@ async def start_server(
             admin_url = None
             if admin_listener is not None:
                 admin_url = admin_edge.url(admin_listener)
-                tasks.start_soon(_serve, create_admin_app(core), admin_edge, admin_listener, stop, name="admin http")
+                admin = create_admin_app(core, metrics=metrics, webhooks=webhooks)
+                tasks.start_soon(_serve, admin, admin_edge, admin_listener, stop, name="admin http")
             task_status.started(ServerAddresses(edge.url(listener), admin_url))
             try:
                 await shutdown_trigger()
             finally:
                 core.refuse_new_work()
             stop.set()
+
+
+def _make_metrics() -> Metrics | None:
+    """Return what counts for `/metrics`; None without the package it needs."""
+    try:
+        from settlement_core.observers.metrics import Metrics  # noqa: PLC0415 - may not be installed
+    except ModuleNotFoundError as missing:
+        if missing.name != "prometheus_client":
+            raise
+        return None
+    return Metrics()
 
 
 class _Settings(hypercorn.Config):

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import anyio
 import click
 from anyio.abc import TaskStatus
 
-from settlement_core.abc import ConnectEngine, Store
+from settlement_core.abc import ConnectEngine, Observer, Store
 from settlement_core.cli.notify import READY, STOPPING, notify_service_manager
+from settlement_core.cli.observing import observing_options, open_tracing_if_asked, open_webhooks_if_asked
 from settlement_core.cli.options import FILE, access_options, option, read_access, read_base_path
 from settlement_core.cli.types import AMOUNT, SECONDS
 from settlement_core.cli.workers import Place, keep_workers, my_place
@@ -26,6 +28,7 @@ from settlement_core.core.effects import describe
 from settlement_core.http.guarding import raise_file_limit
 from settlement_core.http.requests import Dialect
 from settlement_core.observers.logs import LogObserver, start_logging
+from settlement_core.observers.several import SeveralObservers
 from settlement_core.server import ServerAddresses, ServerConfig, start_server
 from settlement_core.store_urls import DEFAULT_STORE, open_store
 from settlement_core.targets import load_target
@@ -131,6 +134,7 @@ _PORT = click.IntRange(-1, 65535)
     default="info",
     help="The least important events to log.",
 )
+@observing_options
 def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
     """Serve a settlement engine to a connector (RFC 0038), until SIGTERM or Ctrl-C.
 
@@ -147,7 +151,8 @@ def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
 
     It listens on this machine only. Beyond it, --tokens, --client-ca or a secret --base-path must keep strangers from
     the connector's API, and --admin-tokens or --admin-client-ca from the operator's. /live and /ready on the
-    operator's port tell those who watch the process how it is.
+    operator's port tell those who watch the process how it is, and /metrics tells Prometheus, with prometheus-client
+    installed. With --webhook-url, each event that moved money or waits for a person is posted there, signed.
 
     With --workers one process keeps several, which share the accounts; one that is killed is replaced, and meanwhile
     the others look after its accounts. On several machines, each serves the same --store.
@@ -159,14 +164,22 @@ def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
         keep_workers(settings["workers"], target, settings)
     connect_engine = load_target(target, engine_options)
     try:
-        with closing(open_store(settings["store"])) as store:
-            anyio.run(_serve, target, connect_engine, store, settings, place, backend=settings["backend"])
+        with open_tracing_if_asked(settings) as tracing, closing(open_store(settings["store"])) as store:
+            observer = LogObserver() if tracing is None else SeveralObservers(LogObserver(), tracing)
+            run = partial(_serve, target, connect_engine, store, settings, place=place, observer=observer)
+            anyio.run(run, backend=settings["backend"])
     except Exception as problem:  # noqa: BLE001 - the last place: whatever ended the server is told, by its cause
         _exit(problem)
 
 
 async def _serve(
-    target: str, connect_engine: ConnectEngine, store: Store, settings: dict[str, Any], place: Place | None
+    target: str,
+    connect_engine: ConnectEngine,
+    store: Store,
+    settings: dict[str, Any],
+    *,
+    place: Place | None,
+    observer: Observer,
 ) -> None:
     async with (
         open_connector(
@@ -184,18 +197,21 @@ async def _serve(
             tasks.start_soon(place.obey, stop, tasks.cancel_scope)
 
         async def run(*, task_status: TaskStatus[ServerAddresses]) -> None:
-            await start_server(
-                connect_engine,
-                store=store,
-                connector=connector,
-                config=_server_config(settings),
-                core_config=_core_config(settings),
-                observer=LogObserver(),
-                listener=place.listener if place else None,
-                admin_listener=place.admin_listener if place else None,
-                shutdown_trigger=stop.wait,
-                task_status=task_status,
-            )
+            # around the server, to hear of its end; a second signal cuts what they still have to say
+            async with open_webhooks_if_asked(settings) as webhooks:
+                await start_server(
+                    connect_engine,
+                    store=store,
+                    connector=connector,
+                    config=_server_config(settings),
+                    core_config=_core_config(settings),
+                    observer=observer,
+                    webhooks=webhooks,
+                    listener=place.listener if place else None,
+                    admin_listener=place.admin_listener if place else None,
+                    shutdown_trigger=stop.wait,
+                    task_status=task_status,
+                )
             tasks.cancel_scope.cancel()
 
         addresses = await tasks.start(run)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import msgspec
 from quart import Quart, Response, request
@@ -30,7 +30,12 @@ from settlement_core.http.responses import problem, problem_of
 from settlement_core.values.amounts import check_amount
 from settlement_core.values.commands import Assign, History, Overview, Pause, Release, Resolve, Suspense, Workers
 from settlement_core.values.errors import InvalidAmount, SettlementError, UnknownAccount
+from settlement_core.values.json_text import is_too_deep
 from settlement_core.values.records import AttemptState
+
+if TYPE_CHECKING:
+    from settlement_core.observers.metrics import Metrics
+    from settlement_core.observers.webhooks import Webhooks
 
 __all__ = ["create_admin_app"]
 
@@ -42,8 +47,11 @@ MAX_PAGE = 1000
 MAX_BODY = 16 * 1024
 
 
-def create_admin_app(core: Core) -> Quart:
-    """Return the app; every answer is JSON, every error problem+json."""
+def create_admin_app(core: Core, *, metrics: Metrics | None = None, webhooks: Webhooks | None = None) -> Quart:
+    """Return the app; every answer but `/metrics` is JSON, every error problem+json.
+
+    `metrics` is what `/metrics` shows, and must observe the core; of `webhooks` it shows the queue.
+    """
     app = make_quart()
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["BODY_TIMEOUT"] = BODY_DEADLINE_S
@@ -52,6 +60,12 @@ def create_admin_app(core: Core) -> Quart:
     _add_actions(app, core)
     _add_description(app)
     add_health(app, core)
+    if metrics is None:
+        _add_no_metrics(app)
+    else:
+        from settlement_core.http.metrics import add_metrics  # noqa: PLC0415 - needs what only `metrics` extra installs
+
+        add_metrics(app, core, metrics, webhooks=webhooks)
     return app
 
 
@@ -174,6 +188,14 @@ def _add_description(app: Quart) -> None:
         return document
 
 
+def _add_no_metrics(app: Quart) -> None:
+    @app.get("/metrics")
+    async def no_metrics() -> Response:
+        return _response(
+            problem_of(404, "this server counts nothing: pip install 'settlement-core[metrics]', and start it again")
+        )
+
+
 async def _audit(core: Core) -> AuditReport:
     """Audit while money moves: every batch of queries is answered at one instant."""
     steps = audit_steps()
@@ -244,8 +266,9 @@ async def _told(*names: str) -> dict[str, str]:
     if request.mimetype != "application/json":
         raise BadJson("Content-Type must be application/json; nothing was recorded")
     try:
-        content = msgspec.json.decode(await request.get_data())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = (await request.get_data()).decode()
+        content = None if is_too_deep(text) else msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         content = None
     if not isinstance(content, dict):
         raise BadJson("the body must be a JSON object; nothing was recorded")

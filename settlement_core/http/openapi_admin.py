@@ -30,7 +30,7 @@ def describe_admin_api(*, max_page: int, max_body: int) -> Schema:
             "What a person may ask of a running engine, and decide about money that it set aside. Amounts are written "
             "in standard units, exactly."
         ),
-        paths=_queries() | _decisions(max_body) | _health(),
+        paths=_queries() | _decisions(max_body) | _health() | _metrics(),
         components={
             "schemas": _SCHEMAS,
             "parameters": pages
@@ -119,6 +119,24 @@ def _health() -> Schema:
             ("/live", "Whether the process answers at all", {}),
             ("/ready", "Whether a settlement would be taken and paid", {"503": {"description": "No.", **answer}}),
         )
+    }
+
+
+def _metrics() -> Schema:
+    return {
+        "/metrics": {
+            "get": {
+                "operationId": "metrics",
+                "summary": "Counters, latencies and what waits, for Prometheus",
+                "responses": {
+                    "200": {
+                        "description": "As of now; what waits in the store may be a few seconds old.",
+                        "content": content("text/plain", _TEXT),
+                    },
+                    **problems(404, 500, 503),
+                },
+            }
+        }
     }
 
 

@@ -9,7 +9,15 @@ import pytest
 from tests.cli.processes import run
 
 WORDS = {
-    "serve": ["Serve a settlement engine to a connector", "TARGET", "SETTLEMENT_CONNECTOR_URL", "exit code"],
+    "serve": [
+        "Serve a settlement engine to a connector",
+        "TARGET",
+        "SETTLEMENT_CONNECTOR_URL",
+        "exit code",
+        "/metrics",
+        "--webhook-url",
+        "--otel",
+    ],
     "token": ["show it once", "--file", "hash only"],
     "demo": ["while they are killed", "--settlements", "--kills", "--seed", "Nothing is left behind"],
     "accounts": ["entered = queued + open + settled + in doubt", "--admin-url", "--store", "--json"],
