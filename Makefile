@@ -31,7 +31,7 @@ node:
 
 test: check redis node  ## Install all that tests need, then run linters, types and all tests.
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --format=total
 	$(BIN)/python -m coverage report --fail-under=99 --include='settlement_core/values/*,settlement_core/abc.py,settlement_core/core/*'
