@@ -46,6 +46,7 @@ mutation: $(VENV)/dev redis  ## Change floors 0 to 2 in thousands of ways; the t
 
 soak: $(VENV)/dev redis node  ## The long forms: many lives, kills of workers and Redis, faults of peers. Takes hours.
 	$(BIN)/settlement-core demo --settlements 20000 --kills 100 --seed $${SEED:-1}
+	$(BIN)/python -m settlement_core.testing.lives --minutes $${LIVES_MINUTES:-60} --seed $${SEED:-1}
 	$(BIN)/python -m tests.interop --settlements 5000 --kills 20 --seed $${SEED:-1}
 	$(BIN)/python -m tests.redis.kill_loop --settlements 20000 --kills 200 --seed $${SEED:-1}
 	CHECK_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 1800 tests/stores tests/redis

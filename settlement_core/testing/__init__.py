@@ -19,12 +19,15 @@ from settlement_core.testing.engine_check import LedgerControls as LedgerControl
 from settlement_core.testing.engine_check import check_engine as check_engine
 from settlement_core.testing.engine_check import find_engine_faults as find_engine_faults
 from settlement_core.testing.memory_connector import MemoryConnector as MemoryConnector
+from settlement_core.testing.stepping import CutFailed as CutFailed
+from settlement_core.testing.stepping import every_cancel_point as every_cancel_point
 
 if TYPE_CHECKING:
     from settlement_core.testing.store_check import check_store as check_store
 
 __all__ = [
     "AutojumpLoop",
+    "CutFailed",
     "EngineReport",
     "LedgerControls",
     "MemoryConnector",
@@ -33,6 +36,7 @@ __all__ = [
     "check_connector_port",
     "check_engine",
     "check_store",
+    "every_cancel_point",
     "find_engine_faults",
     "link_accounts",
     "open_test_connector",

@@ -10,22 +10,8 @@ import anyio
 import pytest
 
 from settlement_core.core.config import CoreConfig
-from settlement_core.testing.clocks import virtual_backend
+from settlement_core.testing.stepping import every_cancel_point
 from tests.core.worlds import D, FakeConnector, MemoryLedger, MinimalEngine, VerifiableEngine, World, until
-
-
-class Cut:
-    """Calls `act` after the nth pass of the scheduler."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-        self.act: Callable[[], object] = lambda: None
-
-    def __call__(self) -> None:
-        """Count a pass."""
-        self.left -= 1
-        if self.left == 0:
-            self.act()
 
 
 async def live(world: World) -> None:
@@ -44,48 +30,10 @@ async def live(world: World) -> None:
         )
 
 
-def run_life(backend: str, world: World, cut: Cut, *, crash: bool) -> World | None:
-    """Run a life that is cut; return the world it leaves behind, or None if it ended before."""
-    left: list[World] = []
-
-    async def main() -> None:
-        with anyio.CancelScope() as scope:
-
-            def act() -> None:
-                left.append(world.crashed() if crash else world)
-                scope.cancel()
-
-            cut.act = act
-            await live(world)
-        cut.act = lambda: None
-
-    name, options = virtual_backend(backend, on_pass=cut)
-    anyio.run(main, backend=name, backend_options=options)
-    return left[0] if left else None
-
-
-def run_peacefully(backend: str, world: World) -> None:
-    """Run a life that nobody disturbs."""
-    name, options = virtual_backend(backend)
-    anyio.run(live, world, backend=name, backend_options=options)
-
-
 def every_cut(backend: str, make_world: Callable[[], World], check: Callable[[World], None], *, crash: bool) -> int:
-    """Cut a life after 1, 2, 3, … steps until it is no longer reached; check the world after a second life."""
-    cuts = 0
-    for after in range(1, 10_000):
-        cut = Cut(after)
-        world = run_life(backend, make_world(), cut, crash=crash)
-        if cut.left > 0:
-            return cuts
-        if world is not None:
-            cuts += 1
-            run_peacefully(backend, world)
-            try:
-                check(world)
-            except AssertionError as problem:
-                raise AssertionError(f"cut after {after} steps on {backend}, crash={crash}") from problem
-    raise AssertionError("the life never ends")
+    """Cut a life at every step; check the world after a second life."""
+    survivors = World.crashed if crash else None
+    return every_cancel_point(live, world=make_world, check=check, survivors=survivors, backend=backend)
 
 
 @pytest.mark.parametrize("crash", [False, True], ids=["cancelled", "crashed"])
