@@ -28,6 +28,7 @@ from settlement_core.abc import Acknowledged, CreditOutcome, Refused, Unanswered
 from settlement_core.values.amounts import Quantity, check_amount, plain
 from settlement_core.values.errors import ConnectorError, InvalidIdentifier, LocalError
 from settlement_core.values.identifiers import check_account_id, check_key
+from settlement_core.values.json_text import decode_json
 
 if TYPE_CHECKING:
     import httpx2
@@ -227,8 +228,8 @@ def _words_of(answer: _Answer) -> str:
         return ""
     if "json" in answer.content_type.lower():
         try:
-            value = json.loads(answer.body)
-        except (ValueError, RecursionError):
+            value = decode_json(answer.body)
+        except ValueError:
             value = None
         if isinstance(value, dict):
             told = (value.get(name) for name in ("detail", "title", "message", "error"))

@@ -5,7 +5,6 @@ Nothing raises here. An engine that hangs or hangs up gave no answer, and that i
 
 from __future__ import annotations
 
-import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+
+from settlement_core.values.json_text import decode_json
 
 if TYPE_CHECKING:
     import httpx2
@@ -73,8 +74,8 @@ class Answer:
     def json(self) -> Any:
         """Return the JSON value in the body, or None."""
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
+            return decode_json(self.body)
+        except ValueError:
             return None
 
 

@@ -18,6 +18,7 @@ import anyio
 from settlement_core.conformance.client import JSON
 from settlement_core.values.amounts import Quantity, total
 from settlement_core.values.errors import InvalidQuantity
+from settlement_core.values.json_text import decode_json
 
 __all__ = ["Connector", "Reaction", "Received", "Reply"]
 
@@ -139,6 +140,6 @@ class Connector:
 
 def _quantity(body: bytes) -> Quantity | None:
     try:
-        return Quantity.parse(json.loads(body))
-    except (ValueError, RecursionError, InvalidQuantity):
+        return Quantity.parse(decode_json(body))
+    except (ValueError, InvalidQuantity):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 __all__ = ["MAX_DEPTH", "decode_json", "encode_json", "is_too_deep"]
@@ -43,8 +44,6 @@ def decode_json(text: bytes | str) -> Any:
         if is_too_deep(text):
             raise ValueError("it is nested too deeply")
         return json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     except json.JSONDecodeError as problem:
@@ -53,10 +52,31 @@ def decode_json(text: bytes | str) -> Any:
 
 def encode_json(value: Any) -> str:
     """Return compact ASCII JSON, or raise ValueError with one sentence if the value cannot be written as JSON."""
+    if _is_bottomless(value):
+        raise ValueError("it cannot be written as JSON: it is nested too deeply")
     try:
         return json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as problem:
+    except (TypeError, ValueError) as problem:
         raise ValueError(f"it cannot be written as JSON: {problem}") from None
+
+
+def _is_bottomless(value: Any) -> bool:
+    """Tell whether a value nests deeper than `MAX_DEPTH`, as one that holds itself does."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        # by their ids: one that is in several places, or holds itself, is looked at once on each level
+        inside = {id(part): part for whole in level for part in _parts(whole)}
+        level = list(inside.values())
+        if not level:
+            return False
+    return True
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """Return what is directly within an array or object; nothing is within anything else."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _refuse(constant: str) -> NoReturn:

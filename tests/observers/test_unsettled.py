@@ -44,6 +44,7 @@ def test_nothing_settled_leaves_every_request_waiting_in_its_place() -> None:
     assert unsettled.claim("alice", D(3)) == ["1", "2"]
     unsettled.request("alice", D(4), "4")
     assert unsettled.close("alice", settled=D(0), whole=False) == []
+    assert unsettled.drop("alice", waiting=False) == [], "none of them is in an attempt now"
     assert unsettled.claim("alice", D(7)) == ["1", "2", "4"]
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from settlement_core.values.errors import LocalError, RemoteError
+from settlement_core.values.json_text import decode_json
 
 if TYPE_CHECKING:
     import httpx2
@@ -119,8 +120,8 @@ class Rpc:
         except Exception as error:  # noqa: BLE001  whatever HTTP library or loop make of it, there is no answer
             raise NodeUnavailable(f"no answer from {self.origin}: {self._quote(_words_of(error))}") from None
         try:
-            return response.json()
-        except (ValueError, RecursionError):
+            return decode_json(response.content)
+        except ValueError:
             status = response.status_code
             raise NodeUnavailable(f"{self.origin} answered status {status} without JSON") from None
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from settlement_core.values.json_text import decode_json
+
 __all__ = ["DROP", "JSON", "OCTETS", "Answer", "Request", "json_answer", "json_object", "media_type", "problem"]
 
 JSON = "application/json"
@@ -65,7 +67,7 @@ def problem(status: int, title: str, detail: str) -> Answer:
 def json_object(body: bytes) -> dict[str, Any] | None:
     """Return the JSON object a body holds, or None."""
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        value = decode_json(body)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
