@@ -7,6 +7,7 @@ waits for the answer. That is why nobody above needs a shield between an effect 
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from settlement_core.values.commands import Command, Result
 from settlement_core.values.errors import JournalEnded, StoreUnavailable
 from settlement_core.values.events import StoreFailed, StoreRecovered
 
-__all__ = ["Handle", "Journal", "JournalStatistics", "open_journal"]
+__all__ = ["COMMIT_BOUNDS_S", "Handle", "Journal", "JournalStatistics", "open_journal"]
 
 T = TypeVar("T")
 
@@ -50,6 +51,10 @@ REQUEST_DEADLINE_S = 4.0
 
 TOGETHER_S = 0.1
 """Requests whose deadlines are that close are given up together, at the first one: a timer for each costs too much."""
+
+
+COMMIT_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Upper bounds of the classes into which commits are counted by how long they took."""
 
 
 class _Turn:
@@ -134,12 +139,18 @@ class Handle(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalStatistics:
-    """A snapshot of the journal. `failures` counts the store's failures in a row now."""
+    """A snapshot of the journal. `failures` counts the store's failures in a row now.
+
+    `commits_within` counts batches by how long the store took: for each of `COMMIT_BOUNDS_S` those above the bound
+    before it, and at the end those above all; `commits_s` is how long all of them took together.
+    """
 
     pending: int
     batches: int
     commands: int
     failures: int
+    commits_within: tuple[int, ...]
+    commits_s: float
 
 
 class Journal:
@@ -177,6 +188,8 @@ class Journal:
         self._failures = 0
         self._batches = 0
         self._commands = 0
+        self._commits_within = [0] * (len(COMMIT_BOUNDS_S) + 1)
+        self._commits_s = 0.0
 
     def submit(
         self,
@@ -219,7 +232,12 @@ class Journal:
     def statistics(self) -> JournalStatistics:
         """Return a snapshot."""
         return JournalStatistics(
-            pending=self._waiting(), batches=self._batches, commands=self._commands, failures=self._failures
+            pending=self._waiting(),
+            batches=self._batches,
+            commands=self._commands,
+            failures=self._failures,
+            commits_within=tuple(self._commits_within),
+            commits_s=self._commits_s,
         )
 
     async def run(self) -> None:
@@ -293,6 +311,7 @@ class Journal:
         # a batch that failed is applied again, as it was
         batch = self._batch = self._batch or self._compose()
         commands = [handle.command for handle in batch]
+        began = monotonic()
         try:
             if self._store.threaded:
                 results = await anyio.to_thread.run_sync(self._store.apply, commands, limiter=self._limiter)
@@ -306,6 +325,9 @@ class Journal:
         if self._failures:
             self._observer.observe(StoreRecovered(failures=self._failures))
             self._failures = 0
+        took_s = monotonic() - began
+        self._commits_within[bisect_left(COMMIT_BOUNDS_S, took_s)] += 1
+        self._commits_s += took_s
         self._batches += 1
         self._commands += len(batch)
         self._batch = []

@@ -181,14 +181,13 @@ class Lane(ABC):
                 fresh=answer.fresh,
             )
         )
-        try:
-            await self.confirm()
-            if self.stopping and answer.fresh:
-                await self.close(attempt, Decimal(0))
-            else:
-                await self.perform(attempt, fresh=answer.fresh)
-        finally:
-            self.attempt_id = ""
+        await self.confirm()
+        if self.stopping and answer.fresh:
+            await self.close(attempt, Decimal(0))
+        else:
+            await self.perform(attempt, fresh=answer.fresh)
+        # which stays if that raised: whoever tells of it names the attempt
+        self.attempt_id = ""
 
     async def confirm(self) -> None:
         """Call before anything is handed to the ledger or the connector: the account must still be ours.

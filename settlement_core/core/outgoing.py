@@ -231,7 +231,9 @@ class OutgoingLane(Lane):
         )
 
     def _misbehaved(self, reason: str) -> None:
-        self.context.observe(EngineMisbehaved(account_id=self.account_id, doing=self.doing, reason=reason))
+        self.context.observe(
+            EngineMisbehaved(account_id=self.account_id, doing=self.doing, reason=reason, attempt_id=self.attempt_id)
+        )
 
     # the account itself
 

@@ -12,9 +12,9 @@ from settlement_core.abc import Connector, Observer
 from settlement_core.core.journal import Journal
 from settlement_core.core.sharing import Sharing
 from settlement_core.values.amounts import check_amount
-from settlement_core.values.commands import Enqueue, Entered, Get, Put, Suspend
+from settlement_core.values.commands import Applied, Enqueue, Entered, Get, Put, Suspend
 from settlement_core.values.errors import ConnectorError, InvalidAmount, LeadershipLost, LeaseLost, LocalError
-from settlement_core.values.events import MoneyUnattributed, StandingBy
+from settlement_core.values.events import MoneyUnattributed, SettlementReceived, StandingBy
 from settlement_core.values.identifiers import check_account_id, check_key
 from settlement_core.values.json_text import decode_json, encode_json
 from settlement_core.values.records import Direction
@@ -73,7 +73,7 @@ class Services:
             amount=_above_zero(amount),
             at=self._now(),
         )
-        await self._journal.submit(entry, partial(self._ring, account_id, Direction.INCOMING)).wait()
+        await self._journal.submit(entry, partial(self._received, entry)).wait()
 
     async def report_unattributed(self, settlement_id: str, amount: Decimal, details: Any) -> None:
         """Keep money whose owner cannot be told, visible until an operator assigns it."""
@@ -83,8 +83,7 @@ class Services:
             details=decode_json(_as_json(details, "details")),
             at=self._now(),
         )
-        if (await self._journal.ask(command)).changed:
-            self._observer.observe(MoneyUnattributed(settlement_id=settlement_id, amount=amount))
+        await self._journal.submit(command, partial(self._suspended, command)).wait()
 
     def try_settlement(self, account_id: str) -> None:
         """Have the account look for something to settle now."""
@@ -108,6 +107,19 @@ class Services:
         """Wait until this worker alone runs the engine."""
         worker = self._sharing.worker
         await self._sharing.lead(lambda: self._observer.observe(StandingBy(worker=worker)))
+
+    # what follows from a record, even if whoever made it no longer waits
+
+    def _received(self, entry: Enqueue, entered: Entered, number: int) -> None:
+        self._ring(entry.account_id, entry.direction, entered, number)
+        if not entered.replay:
+            self._observer.observe(
+                SettlementReceived(account_id=entry.account_id, settlement_id=entry.entry_id, amount=entry.amount)
+            )
+
+    def _suspended(self, command: Suspend, applied: Applied, _: int) -> None:
+        if applied.changed:
+            self._observer.observe(MoneyUnattributed(settlement_id=command.settlement_id, amount=command.amount))
 
 
 def _above_zero(amount: Decimal) -> Decimal:

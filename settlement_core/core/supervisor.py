@@ -149,7 +149,12 @@ class Supervisor:
             if not isinstance(error, InvariantError):
                 logger.exception("lane %r ended in a way we did not foresee", lane)
             self._context.observe(
-                AccountHalted(account_id=lane.account_id, direction=lane.direction, reason=describe(error))
+                AccountHalted(
+                    account_id=lane.account_id,
+                    direction=lane.direction,
+                    reason=describe(error),
+                    attempt_id=lane.attempt_id,
+                )
             )
         finally:
             # no await since the lane last looked for work, so no ring is lost

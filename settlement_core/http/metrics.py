@@ -12,13 +12,14 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, Final
 
 import anyio
 from quart import Quart, Response
 
 from settlement_core.core.core import Core
+from settlement_core.core.journal import COMMIT_BOUNDS_S
 from settlement_core.http._figures import Lot, StoreFigures, look_at_store
 from settlement_core.observers.metrics import PREFIX, Metrics
 from settlement_core.observers.webhooks import Webhooks
@@ -26,7 +27,13 @@ from settlement_core.values.errors import SettlementError
 from settlement_core.values.records import Direction
 
 try:
-    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+    from prometheus_client.metrics_core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+        InfoMetricFamily,
+        Metric,
+    )
     from prometheus_client.process_collector import ProcessCollector
 except ModuleNotFoundError:
     raise ModuleNotFoundError(
@@ -196,6 +203,10 @@ def _of_core(core: Core) -> Iterator[Metric]:
     yield _gauge("store_failures_in_a_row", "How often the store did not answer since it last did.", journal.failures)
     yield _counter("journal_batches", "Batches of commands made durable.", journal.batches)
     yield _counter("journal_commands", "Commands made durable; by batches, their size.", journal.commands)
+    bounds = [*map(str, COMMIT_BOUNDS_S), "+Inf"]
+    commits = HistogramMetricFamily(f"{PREFIX}_journal_commit_seconds", "How long the store took to apply a batch.")
+    commits.add_metric([], list(zip(bounds, accumulate(journal.commits_within), strict=True)), journal.commits_s)
+    yield commits
 
 
 def _of_webhooks(webhooks: Webhooks) -> Iterator[Metric]:

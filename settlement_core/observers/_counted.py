@@ -55,6 +55,9 @@ COUNTED: Final[Mapping[type[e.Event], Counted]] = MappingProxyType(
         e.SettlementRequested: Counted(
             name="settlements_requested", says="Settlement requests made durable, without replays", amount="amount"
         ),
+        e.SettlementReceived: Counted(
+            name="settlements_received", says="Incoming settlements made durable, without replays", amount="amount"
+        ),
         e.AttemptClaimed: Counted(
             name="attempts_claimed", says="Attempts made durable, or found from before", label=_DIRECTION
         ),

@@ -32,6 +32,7 @@ __all__ = [
     "PaymentRejected",
     "RecoveryFinished",
     "SettlementInDoubt",
+    "SettlementReceived",
     "SettlementRecorded",
     "SettlementRequested",
     "StandingBy",
@@ -49,8 +50,9 @@ class Event:
     text: ClassVar[str] = ""
 
     def __str__(self) -> str:
-        """Return the event as one line."""
-        return self.text.format(**self.facts())
+        """Return the event as one line, whatever line breaks or terminal codes its facts bring from outside."""
+        line = self.text.format(**self.facts())
+        return line if line.isprintable() else "".join(char if char.isprintable() else " " for char in line)
 
     def facts(self) -> dict[str, object]:
         """Return the fields, amounts written out plainly."""
@@ -91,6 +93,17 @@ class SettlementRequested(Event):
     text: ClassVar[str] = "account {account_id} is to settle {amount} (key {key})"
     account_id: str
     key: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementReceived(Event):
+    """An incoming settlement is durable. Not told for replays."""
+
+    level: ClassVar[str] = "debug"
+    text: ClassVar[str] = "account {account_id} was paid {amount} (settlement {settlement_id})"
+    account_id: str
+    settlement_id: str
     amount: Decimal
 
 
@@ -184,7 +197,7 @@ class AttemptWaiting(Event):
     """An attempt, or money queued again, is tried again later."""
 
     level: ClassVar[str] = "warning"
-    text: ClassVar[str] = "account {account_id} {direction}: {reason}; next try in {delay_s:.1f} s"
+    text: ClassVar[str] = "account {account_id} {direction} attempt {attempt_id}: {reason}; next try in {delay_s:.1f} s"
     account_id: str
     direction: str
     attempt_id: str
@@ -224,6 +237,8 @@ class AccountHalted(Event):
     account_id: str
     direction: str
     reason: str
+    attempt_id: str = ""
+    """The one that was under way, if any; it stays open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +250,8 @@ class EngineMisbehaved(Event):
     account_id: str
     doing: str
     reason: str
+    attempt_id: str = ""
+    """The one it was about, if any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -244,6 +244,7 @@ async def test_a_credit_is_told_with_its_failures_and_how_long_it_took() -> None
     await credited(world)
     (attempt,) = world.attempts()
     assert told(world) == [
+        e.SettlementReceived(**ALICE, settlement_id="tx", amount=D(3)),
         claimed(attempt),
         waiting(attempt, "502 bad gateway", 1, 0.5),
         e.CreditAcknowledged(**ALICE, attempt_id=attempt.attempt_id, amount=D(3), took_s=4.5),
@@ -256,7 +257,8 @@ async def test_a_refused_credit_is_told_and_held_with_the_connectors_words() -> 
     await credited(world)
     (attempt,) = world.attempts()
     held = e.CreditHeld(**ALICE, attempt_id=attempt.attempt_id, amount=D(3), reason="409 conflict")
-    assert told(world) == [claimed(attempt), held]
+    received = e.SettlementReceived(**ALICE, settlement_id="tx", amount=D(3))
+    assert told(world) == [received, claimed(attempt), held]
     assert attempt.reason == "409 conflict"
 
 
@@ -409,8 +411,14 @@ async def test_statistics_are_the_truth_about_the_whole_core() -> None:
         (attempt,) = [a for a in world.attempts() if a.account_id == "alice"]
         found = core.statistics()
         assert found.journal == JournalStatistics(
-            pending=0, batches=found.journal.batches, commands=found.journal.commands, failures=0
+            pending=0,
+            batches=found.journal.batches,
+            commands=found.journal.commands,
+            failures=0,
+            commits_within=found.journal.commits_within,
+            commits_s=found.journal.commits_s,
         )
+        assert sum(found.journal.commits_within) == found.journal.batches
         reason = (
             f"EngineError: the engine broke its contract for attempt {attempt.attempt_id!r} of 5: settled 6, more "
             "than the 5 it may; nothing was recorded, account 'alice' halts with the attempt open"
@@ -432,7 +440,9 @@ async def test_statistics_are_the_truth_about_the_whole_core() -> None:
         core.refuse_new_work()
         assert core.statistics() == replace(expected, stopping=True, journal=core.statistics().journal)
         assert repr(core) == "<Core of MinimalEngine stopping, 1 active lanes>"
-    halted = e.AccountHalted(account_id="alice", direction=Direction.OUTGOING, reason=reason)
+    halted = e.AccountHalted(
+        account_id="alice", direction=Direction.OUTGOING, reason=reason, attempt_id=attempt.attempt_id
+    )
     assert world.ears.of(e.AccountHalted) == [halted]
 
 
@@ -503,9 +513,10 @@ async def test_errors_of_a_handler_that_is_cut_are_told_with_what_it_did() -> No
         with pytest.raises(MessageNotHandled, match="no answer within 4 s"):
             await core.handle_message("alice", b"1")
     reason = "RuntimeError: while cleaning up"
+    (attempt,) = world.attempts()
     assert world.ears.of(e.EngineMisbehaved) == [
         e.EngineMisbehaved(**ALICE, doing="handle_message", reason=reason),
-        e.EngineMisbehaved(**ALICE, doing="settling", reason=reason),
+        e.EngineMisbehaved(**ALICE, doing="settling", reason=reason, attempt_id=attempt.attempt_id),
     ]
     assert world.ears.of(e.CoreStopped) == [e.CoreStopped(unfinished=1)]
 

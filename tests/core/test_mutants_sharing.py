@@ -126,7 +126,7 @@ async def test_what_cannot_be_recorded_again_is_told_in_one_sentence(forgotten: 
         f"InvariantError: the store forgot attempt {attempt_id!r} of account 'alice', of which 10 may have moved, and "
         f"it cannot be recorded again: {found}; compare the ledger with the books before this account goes on"
     )
-    halted = e.AccountHalted(account_id="alice", direction=Direction.OUTGOING, reason=reason)
+    halted = e.AccountHalted(account_id="alice", direction=Direction.OUTGOING, reason=reason, attempt_id=attempt_id)
     assert world.ears.of(e.AccountHalted) == [halted]
 
 

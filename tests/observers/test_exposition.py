@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -127,11 +128,13 @@ class _CountingStore:
         self.threaded = False
         self.commands = 0
         self.broken = False
+        self.takes_s = 0.0
 
     def apply(self, commands: Sequence[Command[Any]]) -> list[Result]:
         if self.broken:
             raise StoreUnavailable("nobody there")
         self.commands += len(commands)
+        time.sleep(self.takes_s)
         return self._store.apply(commands)
 
     def close(self) -> None:
@@ -249,6 +252,33 @@ async def test_an_engine_that_cannot_tell_costs_no_other_figure(hangs: bool) -> 
         found = await scrape(client)
     assert found["engine_status_up"] == 0
     assert found["figures_complete"] == 1
+
+
+async def test_how_long_the_store_takes_is_counted() -> None:
+    """Every batch is in one class of latencies, and those of a store in memory are in the first few."""
+    metrics = Metrics(anyio.current_time)
+    async with scraped(world_with(metrics), metrics) as (core, client):
+        for number in range(20):
+            await core.create_account(f"peer-{number}")
+        found = await scrape(client)
+    batches = found["journal_batches_total"]
+    assert found["journal_commit_seconds_count"] == found['journal_commit_seconds_bucket{le="+Inf"}'] == batches
+    classes = [value for name, value in found.items() if name.startswith("journal_commit_seconds_bucket")]
+    assert classes == sorted(classes)
+    assert found["journal_commit_seconds_sum"] > 0
+
+
+async def test_a_slow_commit_is_told_from_a_quick_one() -> None:
+    """One that takes the store at least 30 ms is in no class below that."""
+    metrics, store = Metrics(anyio.current_time), _CountingStore()
+    async with scraped(world_with(metrics, store=store), metrics) as (core, client):
+        store.takes_s = 0.03
+        await core.create_account("alice")
+        store.takes_s = 0.0
+        found = await scrape(client)
+    quick, all_of_them = (found[f'journal_commit_seconds_bucket{{le="{le}"}}'] for le in ("0.025", "+Inf"))
+    assert quick < all_of_them
+    assert found["journal_commit_seconds_sum"] >= 0.03
 
 
 async def test_webhooks_that_wait_are_shown() -> None:
