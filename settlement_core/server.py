@@ -288,7 +288,7 @@ async def _serve(app: Any, edge: _Edge, listener: socket.socket, stop: anyio.Eve
         try:
             with ending:
                 async with anyio.create_task_group() as beside:
-                    beside.start_soon(connections.run_sweeps, name="sweeps")
+                    beside.start_soon(connections.run_sweeps, settings.keep_alive_timeout, name="sweeps")
                     beside.start_soon(cut_at_last, name="last cut")
                     settings.bind = [f"fd://{listener.dup().detach()}"]  # which hypercorn closes
                     await serve(Access(app, edge.gate), settings, shutdown_trigger=asked.wait, mode="asgi")

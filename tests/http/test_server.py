@@ -326,20 +326,24 @@ async def test_the_operators_api_is_on_a_port_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "chunks", "status"),
-    [("/accounts/a%20b/settlements", 300, b"400"), ("/accounts/alice/settlements", 17_000, b"413")],
+    ("target", "at_once", "status"),
+    [("/accounts/a%20b/settlements", 0, b"400"), ("/accounts/alice/settlements", 16 * 1024 - 100, b"413")],
 )
 async def test_a_refused_body_in_many_tiny_chunks_leaves_no_connection_hanging(
-    target: str, chunks: int, status: bytes
+    target: str, at_once: int, status: bytes
 ) -> None:
-    """Hypercorn's queue of ten body parts is full when we answer: it goes out, and the shutdown is immediate."""
+    """Hypercorn's queue of ten body parts is full when we answer: it goes out, and the shutdown is immediate.
+
+    What is too large comes all but the last hundred bytes at once, so that the limit is met among the tiny chunks.
+    """
     world = World(MinimalEngine())
     async with open_engine_server(world) as server:
-        for first in range(1, 11):  # so that one of them meets the limit where a full queue begins
+        for more in range(1, 11):  # so that one of them meets the limit where a full queue begins
+            first = at_once + more
             async with connected(server.port) as client:
                 head = f"POST {target} HTTP/1.1\r\nhost: [::1]\r\ncontent-type: application/json\r\n"
                 head += f"idempotency-key: k\r\ntransfer-encoding: chunked\r\n\r\n{first:x}\r\n{' ' * first}\r\n"
-                await client.stream.send(head.encode() + b"1\r\n \r\n" * chunks + b"0\r\n\r\n")
+                await client.stream.send(head.encode() + b"1\r\n \r\n" * 300 + b"0\r\n\r\n")
                 assert (await client.stream.receive()).startswith(b"HTTP/1.1 " + status)
         began = anyio.current_time()
         server.stop.set()
