@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
+from functools import lru_cache, partial
+from types import coroutine
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 
@@ -33,10 +35,15 @@ __all__ = ["ASGIApp", "AnswersAfterBodies", "SettlementEngineApi", "send_discard
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+T = TypeVar("T")
+
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_DEADLINE_S = 10.0
 """A request is at most 100 KiB: who takes longer to send it is not a connector."""
+
+KNOWN_PATHS = 4096
+"""Paths whose endpoints are remembered; peers are few, and ask for the same ones again and again."""
 
 MAX_DISCARDED = 1024 * 1024
 """Bytes of a body that is too large anyway, for the sake of a client that only listens after sending."""
@@ -50,6 +57,9 @@ class SettlementEngineApi:
         self._core = core
         self._dialect = dialect
         self._description = responses.description(describe_engine_api(dialect))
+        route = partial(find_route, dialect=dialect)
+        # a secret path is compared anew each time: how long a look among known ones takes may tell something of it
+        self._route = route if dialect.base_path else lru_cache(KNOWN_PATHS)(route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or pass it on."""
@@ -79,7 +89,7 @@ class SettlementEngineApi:
         """Return the endpoint, or what is wrong with the request's head, or None if it is none of ours."""
         path = scope.get("raw_path") or scope["path"].encode()
         try:
-            route = find_route(scope["method"], path.split(b"?", 1)[0], self._dialect)
+            route = self._route(scope["method"], path.split(b"?", 1)[0])
         except LocalError as error:
             return error
         if route is None and not scope["query_string"].isascii():
@@ -170,15 +180,41 @@ async def send_discarding(receive: Receive, send: Send, response: Response) -> N
 
 async def _read_body(receive: Receive, limit: int) -> bytes | None:
     """Return the whole body, or None if the client went away before it was complete."""
-    body = b""
+    reading = _read_all(receive, limit)
+    try:
+        awaited = reading.send(None)
+    except StopIteration as read:
+        body: bytes | None = read.value  # it was all there, as nearly always: a timer costs more than all of reading
+        return body
     with anyio.move_on_after(BODY_DEADLINE_S):
-        while True:
-            event = await receive()
-            if event["type"] != "http.request":
-                return None
-            body += bytes(event.get("body", b""))
-            if len(body) > limit:
-                raise BodyTooLarge(limit)
-            if not event.get("more_body", False):
-                return body
+        return await _resume(reading, awaited)
     raise BodyTooSlow(BODY_DEADLINE_S)
+
+
+async def _read_all(receive: Receive, limit: int) -> bytes | None:
+    body = b""
+    while True:
+        event = await receive()
+        if event["type"] != "http.request":
+            return None
+        body += bytes(event.get("body", b""))
+        if len(body) > limit:
+            raise BodyTooLarge(limit)
+        if not event.get("more_body", False):
+            return body
+
+
+@coroutine
+def _resume(begun: Coroutine[Any, Any, T], awaited: Any) -> Generator[Any, Any, T]:
+    """Await the rest of a coroutine that was begun, and waits for `awaited`."""
+    try:
+        while True:
+            try:
+                answer = yield awaited
+            except BaseException as error:  # noqa: BLE001 - thrown into whoever waits, as any
+                awaited = begun.throw(error)
+            else:
+                awaited = begun.send(answer)
+    except StopIteration as ended:
+        result: T = ended.value
+        return result

@@ -16,6 +16,8 @@ from typing import Any, NoReturn, TypeAlias
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
+import msgspec
+
 from settlement_core.http.problems import BadJson, MethodNotAllowed, MissingKey, UnsupportedMediaType
 from settlement_core.values.amounts import Quantity
 from settlement_core.values.identifiers import check_account_id, check_key
@@ -147,12 +149,13 @@ def read_intent(route: Route, headers: Headers, body: bytes, dialect: Dialect) -
     """Return what the request asks for; raises a `LocalError` with one sentence if that is unclear."""
     match route.kind:
         case Kind.CREATE:
-            return CreateAccount(_created_id(_json(headers, body)))
+            _require_type(headers, b"application/json")
+            return CreateAccount(_created_id(_json(body)))
         case Kind.DELETE:
             return DeleteAccount(route.account_id)
         case Kind.SETTLE:
-            quantity = Quantity.parse(_json(headers, body))
-            return RequestSettlement(route.account_id, quantity.to_amount(), _key(headers, dialect))
+            _require_type(headers, b"application/json")
+            return RequestSettlement(route.account_id, _quantity(body).to_amount(), _key(headers, dialect))
         case Kind.MESSAGE:
             _require_type(headers, b"application/octet-stream")
             return HandleMessage(route.account_id, body)
@@ -187,8 +190,27 @@ def _created_id(content: Any) -> str | None:
     return None if account_id is None or account_id == "" else check_account_id(account_id)
 
 
-def _json(headers: Headers, body: bytes) -> Any:
-    _require_type(headers, b"application/json")
+class _Members(msgspec.Struct, forbid_unknown_fields=True):
+    amount: str
+    scale: int
+
+
+_MEMBERS = msgspec.json.Decoder(_Members)
+
+
+def _quantity(body: bytes) -> Quantity:
+    # as connectors write it, each member once, by the fast decoder; it says less of what is wrong with anything else
+    if body.count(b'"') == 6:
+        try:
+            members = _MEMBERS.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
+        else:
+            return Quantity.parse({"amount": members.amount, "scale": members.scale})
+    return Quantity.parse(_json(body))
+
+
+def _json(body: bytes) -> Any:
     try:
         # not from bytes: that would also take UTF-16, and a byte order mark
         text = body.decode()

@@ -81,13 +81,17 @@ def check_amount(amount: object, what: str) -> Decimal:
     if not amount:
         # whatever its exponent or sign
         return amount.copy_abs() if 0 <= _places(amount) <= MAX_SCALE else ZERO
-    if amount.adjusted() >= MAX_DIGITS or len(amount.as_tuple().digits) > MAX_DIGITS + MAX_SCALE:
+    _, digits, exponent = amount.as_tuple()
+    assert isinstance(exponent, int)
+    adjusted = len(digits) - 1 + exponent
+    if adjusted >= MAX_DIGITS or len(digits) > MAX_DIGITS + MAX_SCALE:
         raise InvalidAmount(what, f"it has more than {MAX_DIGITS} digits")
-    if amount.adjusted() < -MAX_SCALE:
+    if adjusted < -MAX_SCALE:
         # before anything is calculated with an exponent that no context can hold
         raise InvalidAmount(what, f"it is finer than a scale of {MAX_SCALE}")
-    if not 0 <= _places(amount) <= MAX_SCALE:
-        amount = plain(amount)
+    if 0 <= -exponent <= MAX_SCALE:
+        return amount
+    amount = plain(amount)
     if _places(amount) > MAX_SCALE:
         raise InvalidAmount(what, f"it is finer than a scale of {MAX_SCALE}")
     return amount
