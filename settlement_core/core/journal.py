@@ -35,12 +35,26 @@ MAX_PENDING = 20_000
 MAX_BATCH = 512
 """Commands applied at once: past a few hundred a bigger batch no longer saves, it only delays its first waiter."""
 
-BESIDE_REQUESTS = 8
-"""Commands of the core that are applied beside requests from outside at least, or else one for every four requests.
+MANY_REQUESTS = 16
+"""Requests from outside in one batch from which on they come first, since peers wait for them, and are many.
 
-Requests come first, since a peer waits for them. What accounts do is delayed meanwhile, and then does more at a time:
-the busier the server, the more requests are settled by one attempt. A claim costs a store as much as four requests.
+Then commands of the core are applied with every `TURNS`th batch only: what a store must read before it can decide about
+them, and a second commit, delay all that is in the batch. What accounts do waits meanwhile, and then does more at a
+time: the busier the server, the more requests are settled by one attempt.
 """
+
+TURNS = 4
+
+LINGER_S = 0.005
+"""How long many who were answered together are given to ask again before the next batch begins, at most; else half as
+long as the store took for the last one.
+
+They would be late for it, and a batch of few costs the store as much as one of many.
+"""
+
+BESIDE_REQUESTS = 16
+"""Commands of the core that are applied beside requests at least; of many that wait, a quarter, but never more than
+there are requests: a claim costs a store as much as four."""
 
 AFTER_REQUESTS = 64
 """Commands of the core applied at once after requests, which are soon followed by others; twice as many each time
@@ -183,7 +197,10 @@ class Journal:
         self._closing = False
         self._ended = False
         self._applied = 0
+        self._requests = 0
+        self._took_s = 0.0
         self._without_requests = 0
+        self._without_others = 0
         self.lost = 0
         self._failures = 0
         self._batches = 0
@@ -245,6 +262,8 @@ class Journal:
         try:
             while self._waiting() or not self._closing:
                 if self._waiting():
+                    if self._requests >= MANY_REQUESTS:
+                        await self._linger()
                     await self._apply_next()
                 else:
                     self._wake = anyio.Event()
@@ -293,19 +312,33 @@ class Journal:
     def _compose(self) -> list[Handle[Any]]:
         """Return the next batch, in the order in which it is applied."""
         self._turn = None
-        requests = min(len(self._offered), MAX_BATCH)
+        requests = self._requests = min(len(self._offered), MAX_BATCH)
         batch = [self._offered.popleft() for _ in range(requests)]
-        if requests:
-            self._without_requests = 0
-            others = max(BESIDE_REQUESTS, requests // 4)
-        else:
+        if not requests:
             others = min(MAX_BATCH, AFTER_REQUESTS << min(self._without_requests, 10))
             self._without_requests += 1
+            self._without_others = 0
+        elif requests >= MANY_REQUESTS and self._without_others < TURNS - 1:
+            others = 0
+            self._without_requests = 0
+            self._without_others += 1
+        else:
+            others = max(BESIDE_REQUESTS, min(len(self._submitted) // 4, requests))
+            self._without_requests = self._without_others = 0
         batch += [self._submitted.popleft() for _ in range(min(len(self._submitted), others))]
         for handle in batch:
             self._applied += 1
             handle.number = self._applied
         return batch
+
+    async def _linger(self) -> None:
+        """Let most of those who were just answered ask again."""
+        enough = len(self._offered) + self._requests // 2
+        # who asks from within this loop needs two of its rounds: one to wake, one to ask
+        for _ in range(2):
+            await anyio.lowlevel.checkpoint()
+        if self._store.threaded and len(self._offered) < enough:
+            await anyio.sleep(min(LINGER_S, self._took_s / 2))
 
     async def _apply_next(self) -> None:
         # a batch that failed is applied again, as it was
@@ -325,9 +358,9 @@ class Journal:
         if self._failures:
             self._observer.observe(StoreRecovered(failures=self._failures))
             self._failures = 0
-        took_s = monotonic() - began
-        self._commits_within[bisect_left(COMMIT_BOUNDS_S, took_s)] += 1
-        self._commits_s += took_s
+        self._took_s = monotonic() - began
+        self._commits_within[bisect_left(COMMIT_BOUNDS_S, self._took_s)] += 1
+        self._commits_s += self._took_s
         self._batches += 1
         self._commands += len(batch)
         self._batch = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from settlement_core.core.journal import open_journal
-from settlement_core.values.commands import Enqueue, Entered, OpenAccount, Overview
+from settlement_core.core.journal import Journal, open_journal
+from settlement_core.values.commands import Command, Enqueue, Entered, OpenAccount, Overview
 from settlement_core.values.errors import JournalEnded, StoreBroken, StoreUnavailable, UnknownAccount
 from settlement_core.values.events import StoreFailed, StoreRecovered
 from settlement_core.values.records import Direction
@@ -162,3 +163,75 @@ async def test_a_threaded_store_is_called_one_batch_at_a_time() -> None:
             tasks.start_soon(journal.ask, enqueue(str(number)))
             await anyio.lowlevel.checkpoint()
     assert entered(store) == 20
+
+
+def keys_of(batch: list[Command[Any]]) -> list[str]:
+    """Return the keys of the requests in a batch, and the ids of the accounts opened in it."""
+    return [command.entry_id if isinstance(command, Enqueue) else getattr(command, "account_id") for command in batch]  # noqa: B009
+
+
+async def test_a_few_requests_are_applied_before_what_the_core_asks_in_the_same_batch() -> None:
+    """Whatever came first."""
+    store = opened(FlakyStore())
+    async with open_journal(store, observer=Ears()) as journal:
+        for number in range(3):
+            journal.submit(OpenAccount(account_id=f"core {number}", at=0.0))
+        handles = [journal.offer(enqueue(f"request {number}")) for number in range(3)]
+        for handle in handles:
+            await handle.wait()
+    assert keys_of(store.batches[0]) == [f"{who} {number}" for who in ("request", "core") for number in range(3)]
+
+
+async def test_many_requests_have_a_batch_of_their_own_but_the_core_has_its_turn_in_every_fourth() -> None:
+    """Twenty clients ask again as soon as they are answered; what the core asked waits for three batches, not for ever.
+
+    Then a quarter of what waits is applied, and at least sixteen.
+    """
+    store = opened(FlakyStore())
+    async with open_journal(store, observer=Ears()) as journal, anyio.create_task_group() as tasks:
+
+        async def ask_again_and_again(client: int) -> None:
+            for number in range(20):
+                await journal.offer(enqueue(f"{client} {number}")).wait()
+                if (client, number) == (0, 2):
+                    for core in range(40):
+                        journal.submit(OpenAccount(account_id=f"core {core}", at=0.0))
+
+        for client in range(20):
+            tasks.start_soon(ask_again_and_again, client)
+    turns = {
+        place: len(batch) - 20
+        for place, batch in enumerate(store.batches)
+        if len(batch) > 20 and sum(isinstance(command, Enqueue) for command in batch) == 20
+    }
+    first = min(turns)
+    assert turns == {first: 16, first + 4: 16, first + 8: 8}
+    assert entered(store) == 400
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+@pytest.mark.parametrize("pause_s", [0.0, 0.001])
+def test_those_who_are_answered_together_ask_together_again(pause_s: float, backend: str) -> None:
+    """Two crowds that ask in turns become one: else each commit of the store would be for half of them only.
+
+    In real time, since a thread is at work; one of several chances to meet is enough.
+    """
+    store = opened(FlakyStore(threaded=True, slow_s=0.02))
+
+    async def ask_again_and_again(journal: Journal, client: str) -> None:
+        for number in range(5):
+            await journal.offer(enqueue(f"{client} {number}")).wait()
+            await anyio.sleep(pause_s)
+
+    async def main() -> None:
+        async with open_journal(store, observer=Ears()) as journal, anyio.create_task_group() as tasks:
+            for client in range(16):
+                tasks.start_soon(ask_again_and_again, journal, f"early {client}")
+            while not store.batches:
+                await anyio.sleep(0.001)
+            for client in range(16):
+                tasks.start_soon(ask_again_and_again, journal, f"late {client}")
+
+    anyio.run(main, backend=backend)
+    assert entered(store) == 160
+    assert len(store.batches) < 10
