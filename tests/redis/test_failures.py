@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from itertools import count
@@ -378,4 +379,27 @@ def test_a_key_of_another_type_breaks_the_store_at_once(shared: RedisServer) -> 
         with pytest.raises(StoreBroken, match="WRONGTYPE"):
             store.apply([command])
     assert overview_of(store).outgoing.queued == 5
+    store.close()
+
+
+def test_a_batch_is_written_to_the_disk_once(own: RedisServer) -> None:
+    """Though its requests are for a hundred accounts: a server carries out in turns what comes in a long pipeline.
+
+    And what such a transaction cannot be had for is not carried out in part.
+    """
+    store = store_on(own.url())
+    store.apply([opened(f"peer-{number}") for number in range(100)])
+    store.apply([entered("first", "5", account_id="peer-0")])  # which has the server load the script
+    batch = [entered("key", "5", account_id=f"peer-{number}") for number in range(100)]
+    with own.client() as client:
+        client.config_resetstat()
+        assert not raised(store.apply(batch))
+        commands = client.info("commandstats")
+        assert (commands["cmdstat_exec"]["calls"], commands["cmdstat_evalsha"]["calls"]) == (1, 100)
+        client.config_set("maxmemory", 1)
+        with pytest.raises(StoreUnavailable, match="OutOfMemory|OOM"):
+            store.apply([replace(command, entry_id="other key") for command in batch])
+        client.config_set("maxmemory", 0)
+    overviews = store.apply([c.Overview()])[0]
+    assert sorted(overview.outgoing.entered for overview in overviews) == [*[5] * 99, 10]
     store.close()

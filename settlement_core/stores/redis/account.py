@@ -25,7 +25,6 @@ from settlement_core.stores.redis.layout import (
     lane_document,
     lane_of,
     live_in,
-    live_of,
     prunable_from,
     steps_text,
 )
@@ -94,6 +93,7 @@ class AccountView:
         self._under_lease = False
         # the lane's document, the number of its last entry, of the last one taken, and how many queued ones were read
         self._lanes: dict[Direction, tuple[str, int, int, int]] = {}
+        self._live: list[str] = []
         self._uncounted = False
         self._stored: dict[str, StoredAttempt] = {}
         for attempt_id, row in zip(attempts[::2], attempts[1::2], strict=True):
@@ -129,8 +129,11 @@ class AccountView:
                 _count(lane, EntryKind(kind), Decimal(amount))
             queue.more = taken + len(head) < last
             lane.queue = queue
-            self._uncounted = self._uncounted or counted < last
-            self._lanes[direction] = (lane_document(lane), last, taken, len(head))
+            self._live += live_in(lane)
+            if document is None or counted < last:
+                self._uncounted = self._uncounted or counted < last
+                document = lane_document(lane)
+            self._lanes[direction] = (document, last, taken, len(head))
 
     @property
     def _account(self) -> AccountBooks | None:
@@ -190,8 +193,7 @@ class AccountView:
 
     def live(self) -> set[str]:
         """Return the attempts the account knows to be open or released."""
-        lanes = [] if self._account is None else self._account.lanes.values()
-        return {attempt_id for lane in lanes for attempt_id in live_in(lane)}
+        return set() if self._account is None else set(_live(self._account))
 
     def attempt(self, attempt_id: str) -> StoredAttempt:
         """Return an attempt that was looked at."""
@@ -270,7 +272,7 @@ class AccountView:
             "notes": notes,
         }
         self._changed = changed
-        return Call(script("change"), self._change_keys(), [encode(content)], writes=True)
+        return Call(script("change"), self.keys.changed, [encode(content)], writes=True)
 
     def advance(self) -> None:
         """Become what the account is now that the change held, as far as `take` needs to know."""
@@ -282,7 +284,7 @@ class AccountView:
         self._state, self._steps = account.state.value, _steps(account)
         self._pausing = pausing_text(account.pausing)
         self._stored |= self._changed
-        live = self.live()
+        live = self._live = _live(account)
         self._stored = {attempt_id: stored for attempt_id, stored in self._stored.items() if attempt_id in live}
         account.attempts = {attempt_id: stored.attempt for attempt_id, stored in self._stored.items()}
         for direction, lane in account.lanes.items():
@@ -297,17 +299,6 @@ class AccountView:
             self._lanes[direction] = (lane_document(lane), last, taken, 0)
         account.entries, account.claimed = {}, {}
         self._new_entries = []
-
-    def _change_keys(self) -> list[str]:
-        keys, partition = self.keys, self.keys.partition
-        lanes = [(keys.entries[way], keys.keys[way], keys.took[way]) for way in Direction]
-        return [
-            keys.account,
-            *(key for lane in lanes for key in lane),
-            *(keys.attempts, keys.claims, keys.notes),
-            *(partition.due, partition.accounts, partition.history, partition.unclosed, partition.prunable),
-            *(partition.lease, partition.rings, partition.noted),
-        ]
 
     def _lane(self, direction: Direction) -> tuple[str, int, int, int]:
         return self._lanes.get(direction, ("", 0, 0, 0))
@@ -328,9 +319,8 @@ class AccountView:
         pausing = pausing_text(account.pausing)
         if pausing is not None and pausing != self._pausing:
             facts += ["pausing", pausing]
-        before = [attempt_id for document, *_ in self._lanes.values() for attempt_id in live_of(document)]
-        live = [attempt_id for lane in account.lanes.values() for attempt_id in live_in(lane)]
-        if live != before:
+        live = _live(account)
+        if live != self._live:
             facts += ["live", encode(live)]
         for direction, lane in account.lanes.items():
             document, last, _, _ = self._lane(direction)
@@ -377,6 +367,10 @@ def _count(lane: LaneBooks, kind: EntryKind, amount: Decimal) -> None:
     lane.queued = add(lane.queued, amount)
     if kind is EntryKind.REQUEST:
         lane.entered = add(lane.entered, amount)
+
+
+def _live(account: AccountBooks) -> list[str]:
+    return [attempt_id for lane in account.lanes.values() for attempt_id in live_in(lane)]
 
 
 def _steps(account: AccountBooks) -> str:

@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -57,7 +58,6 @@ __all__ = [
     "lane_document",
     "lane_of",
     "live_in",
-    "live_of",
     "lowest_terms",
     "prunable_from",
     "require_storable",
@@ -70,6 +70,9 @@ __all__ = [
 DIRECTION_LETTERS = {Direction.OUTGOING: "o", Direction.INCOMING: "i"}
 _DIRECTIONS = {letter: direction for direction, letter in DIRECTION_LETTERS.items()}
 _KINDS = {kind.value: kind for kind in EntryKind}
+
+KNOWN_ACCOUNTS = 10_000
+"""Accounts whose keys are remembered rather than put together again."""
 
 
 # keys
@@ -92,7 +95,7 @@ class PartitionKeys:
 
 @dataclass(frozen=True, slots=True)
 class AccountKeys:
-    """The keys of one account, and of its partition."""
+    """The keys of one account, and of its partition; `looked` and `changed` are those that scripts of the name take."""
 
     account_id: str
     partition: PartitionKeys
@@ -103,6 +106,22 @@ class AccountKeys:
     attempts: str
     claims: str
     notes: str
+    looked: list[str] = field(init=False)
+    changed: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """List what scripts take, once: they are called all the time."""
+        partition, lanes = self.partition, list(DIRECTION_LETTERS)
+        looked = [self.account, *(self.entries[lane] for lane in lanes), self.attempts, self.notes, partition.lease]
+        changed = [
+            self.account,
+            *(keys[lane] for lane in lanes for keys in (self.entries, self.keys, self.took)),
+            *(self.attempts, self.claims, self.notes),
+            *(partition.due, partition.accounts, partition.history, partition.unclosed, partition.prunable),
+            *(partition.lease, partition.rings, partition.noted),
+        ]
+        object.__setattr__(self, "looked", looked)
+        object.__setattr__(self, "changed", changed)
 
 
 class Keyspace:
@@ -120,12 +139,13 @@ class Keyspace:
         self.suspense_unassigned = f"{{{namespace}}}:suspense:unassigned"
         self.suspense_assigning = f"{{{namespace}}}:suspense:assigning"
         self.channel = f"{namespace}:rings"
+        self.account = lru_cache(KNOWN_ACCOUNTS)(self._account)
 
     def partition(self, account_id: str) -> PartitionKeys:
         """Return the keys of the account's partition."""
         return self.partitions[partition_of(account_id, len(self.partitions))]
 
-    def account(self, account_id: str) -> AccountKeys:
+    def _account(self, account_id: str) -> AccountKeys:
         """Return the keys of an account; "" is the engine as a whole, which has notes only."""
         partition = self.partition(account_id)
         start = f"{{{self.namespace}:{partition.number}}}:account:{account_id}"
@@ -184,14 +204,6 @@ def lane_of(document: str, lane: LaneBooks) -> None:
 def live_in(lane: LaneBooks) -> list[str]:
     """Return the lane's attempts that are not closed or parked: the open one, then those released."""
     return lane.released if lane.open_id is None else [lane.open_id, *lane.released]
-
-
-def live_of(document: str) -> list[str]:
-    """Return what `live_in` does, of a lane's document; nothing of an empty one."""
-    lane = LaneBooks()
-    if document:
-        lane_of(document, lane)
-    return live_in(lane)
 
 
 def steps_text(*, set_up: bool, tear_down: bool) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from settlement_core.stores.redis.layout import AccountKeys
+from settlement_core.stores.redis.layout import DIRECTION_LETTERS, AccountKeys
 from settlement_core.stores.redis.scripts import Call, script
 from settlement_core.values import commands as c
-from settlement_core.values.records import Direction
 
 __all__ = ["look"]
 
@@ -20,7 +19,7 @@ def look(
 
     For a claim it reads `at_least` so many queued entries.
     """
-    heads = dict.fromkeys(Direction, 0)
+    heads = dict.fromkeys(DIRECTION_LETTERS, 0)
     attempts = list(attempts)
     notes: list[str] = []
     for command in commands:
@@ -32,9 +31,8 @@ def look(
             attempts.append(command.attempt_id)
         elif isinstance(command, c.Put | c.Get):
             notes.append(command.key)
-    entries = (keys.entries[direction] for direction in Direction)
     return Call(
         script("look"),
-        [keys.account, *entries, keys.attempts, keys.notes, keys.partition.lease],
+        keys.looked,
         [*heads.values(), len(attempts), *attempts, *notes],
     )

@@ -58,6 +58,9 @@ _PASSING_TYPES = (
 class Servers(ABC):
     """Where the calls of one store go. Used by one thread at a time, but for `pubsub`."""
 
+    _one_slot = True
+    """Whether calls for several partitions may be made in one transaction."""
+
     def __init__(self, name: str, durability: Durability) -> None:
         self.name = name
         self._durability = durability
@@ -155,7 +158,13 @@ class Servers(ABC):
         return replies
 
     def _pipeline(self, client: redis.Redis, calls: Sequence[Call], *, asking: bool) -> list[Reply]:
+        writing = any(call.writes for call in calls)
+        confirmation = self._durability.confirmation if writing else None
+        # a server reads a pipeline in parts, and writes to the disk after each: once will do
+        together = writing and len(calls) > 1 and self._one_slot
         with client.pipeline(transaction=False) as pipeline:
+            if together:
+                pipeline.execute_command("MULTI")
             for call in calls:
                 if asking:
                     pipeline.execute_command("ASKING")
@@ -163,12 +172,15 @@ class Servers(ABC):
                     pipeline.execute_command("EVALSHA", call.what.sha, len(call.keys), *call.keys, *call.arguments)
                 else:
                     pipeline.execute_command(call.what, *call.keys, *call.arguments)
-            confirmation = self._durability.confirmation if any(call.writes for call in calls) else None
+            if together:
+                pipeline.execute_command("EXEC")
             if confirmation is not None:
                 pipeline.execute_command(*confirmation)
             replies: list[Reply] = pipeline.execute(raise_on_error=False)
         if confirmation is not None:
             self._durability.require_confirmed(replies.pop(), self.name)
+        if together:
+            return _carried_out(replies)
         return replies[1::2] if asking else replies
 
     def _explain(self, problem: Exception) -> StoreUnavailable | StoreBroken:
@@ -216,6 +228,8 @@ class SingleServer(Servers):
 
 class ClusterServers(Servers):
     """A Cluster: each partition lives on one of its primaries, and may move."""
+
+    _one_slot = False
 
     def __init__(self, connect: Callable[[], RedisCluster], name: str, durability: Durability) -> None:
         super().__init__(name, durability)
@@ -286,6 +300,18 @@ class ClusterServers(Servers):
         if self._cluster is not None:
             self._cluster.close()
             self._cluster = None
+
+
+def _carried_out(replies: Sequence[Reply]) -> list[Reply]:
+    """Return what the calls of a transaction were answered, given the replies to all of it."""
+    *taken, carried_out = replies
+    for reply in taken:
+        if isinstance(reply, Exception):
+            raise reply  # it was not even queued, and so nothing was carried out
+    if isinstance(carried_out, Exception):
+        raise carried_out
+    answers: list[Reply] = carried_out
+    return answers
 
 
 def _said(problem: BaseException) -> str:
