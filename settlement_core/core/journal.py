@@ -44,6 +44,7 @@ time: the busier the server, the more requests are settled by one attempt.
 """
 
 TURNS = 4
+"""But with every batch where as many of the core's commands wait for each request: that many accounts are at work."""
 
 LINGER_S = 0.005
 """How long many who were answered together are given to ask again before the next batch begins, at most; else half as
@@ -53,8 +54,7 @@ They would be late for it, and a batch of few costs the store as much as one of 
 """
 
 BESIDE_REQUESTS = 16
-"""Commands of the core that are applied beside requests at least; of many that wait, a quarter, but never more than
-there are requests: a claim costs a store as much as four."""
+"""Commands of the core that are applied beside requests at least; of many that wait, one in `TURNS`."""
 
 AFTER_REQUESTS = 64
 """Commands of the core applied at once after requests, which are soon followed by others; twice as many each time
@@ -318,12 +318,12 @@ class Journal:
             others = min(MAX_BATCH, AFTER_REQUESTS << min(self._without_requests, 10))
             self._without_requests += 1
             self._without_others = 0
-        elif requests >= MANY_REQUESTS and self._without_others < TURNS - 1:
+        elif requests >= MANY_REQUESTS and self._without_others < TURNS - 1 and len(self._submitted) < TURNS * requests:
             others = 0
             self._without_requests = 0
             self._without_others += 1
         else:
-            others = max(BESIDE_REQUESTS, min(len(self._submitted) // 4, requests))
+            others = min(MAX_BATCH, max(BESIDE_REQUESTS, len(self._submitted) // TURNS))
             self._without_requests = self._without_others = 0
         batch += [self._submitted.popleft() for _ in range(min(len(self._submitted), others))]
         for handle in batch:
