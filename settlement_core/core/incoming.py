@@ -50,10 +50,15 @@ class IncomingLane(Lane):
         """Offer the credit to the connector until it takes it, or refuses it for good."""
         del fresh  # a credit from before a restart is offered again like any other
         started = anyio.current_time()
-        while not self.stopping:
-            await self.confirm()
-            self.doing = "crediting"
-            outcome: object = await self.context.connector.credit(self.account_id, attempt.amount, attempt.attempt_id)
+        while await self._is_our_turn():
+            try:
+                await self.confirm()
+                self.doing = "crediting"
+                outcome: object = await self.context.connector.credit(
+                    self.account_id, attempt.amount, attempt.attempt_id
+                )
+            finally:
+                self.context.crediting.release()
             match outcome:
                 case Acknowledged():
                     await self.close(attempt, attempt.amount)
@@ -86,3 +91,12 @@ class IncomingLane(Lane):
                         f"the connector broke its contract for credit {attempt.attempt_id!r}: it returned {outcome!r}; "
                         f"nothing was recorded, account {self.account_id!r} halts with the attempt open"
                     )
+
+    async def _is_our_turn(self) -> bool:
+        """Wait for our part of `crediting`, which whoever asked gives back; False, without it, if we stop instead."""
+        self.doing = "waiting for its turn"
+        await self.context.crediting.acquire()
+        if self.stopping:
+            self.context.crediting.release()
+            return False
+        return True

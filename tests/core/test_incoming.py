@@ -232,3 +232,41 @@ async def test_a_credit_under_way_when_the_core_died_is_repeated_under_its_key()
     assert later.connector.total() == 2
     assert len({key for _, _, key, _ in later.connector.offers}) == 1
     assert later.attempts()[0].state is AttemptState.CLOSED
+
+
+async def test_credits_are_offered_a_few_at_a_time_and_what_comes_up_meanwhile_leaves_together() -> None:
+    """Ten payments a second for each of twenty accounts, to a connector that takes a second for each credit.
+
+    In the end every unit is credited, by far fewer credits than there were payments.
+    """
+    world = World(MinimalEngine(), connector=FakeConnector(takes_s=1.0))
+    accounts = [f"peer-{number}" for number in range(20)]
+    async with world.core() as core:
+        for account_id in accounts:
+            await core.create_account(account_id)
+        for number in range(40):
+            for account_id in accounts:
+                await world.services[0].credit_settlement(account_id, D(1), f"tx-{number}")
+            await anyio.sleep(0.1)
+        await until(lambda: world.connector.total() == 800)
+        begun = sorted(at for at, *_ in world.connector.offers)
+        assert begun[8:], "there were more than can be offered at once"
+        assert all(later - earlier > 0.999 for earlier, later in zip(begun, begun[8:], strict=False))
+        assert len(begun) < 100
+        await until(lambda: all(world.account(account_id).incoming.settled == 40 for account_id in accounts))
+
+
+async def test_a_shutdown_does_not_wait_for_the_turns_of_credits_that_are_not_offered_yet() -> None:
+    """Eight are on their way, twelve wait for theirs, and are credited after the next start."""
+    world = World(MinimalEngine(), connector=FakeConnector(takes_s=1.0), config=CoreConfig(shutdown_s=30.0))
+    accounts = [f"peer-{number}" for number in range(20)]
+    async with world.core() as core:
+        for account_id in accounts:
+            await core.create_account(account_id)
+            await world.services[0].credit_settlement(account_id, D(1), "tx")
+        await until(lambda: len(world.connector.offers) == 8)
+    assert world.connector.total() == 8
+    async with world.core():
+        await until(lambda: all(world.account(account_id).incoming.settled == 1 for account_id in accounts))
+    assert world.connector.total() == 20
+    assert len(world.connector.offers) == 20
