@@ -1,54 +1,80 @@
-"""Run measurements and print few numbers: `python -m benchmarks [accept | accounts]`, by default all of them."""
+"""Run measurements and print few numbers: `python -m benchmarks [QUESTION]`."""
 
 from __future__ import annotations
 
-import json
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
-from benchmarks.accept import NODE, ORIGINAL, measure_accept
+from benchmarks.accept import measure_accept
 from benchmarks.accounts import measure_memory, measure_start
-from benchmarks.servers import redis_server, require_node
+from benchmarks.contenders import SERVERS, STORES
+from benchmarks.figures import Row, print_table, write_json
+from benchmarks.servers import require_node
+from benchmarks.settle import BACKENDS, EMBEDDED_STORES, measure_embedded
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a file.")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def main(ctx: click.Context) -> None:
+def _words(_ctx: click.Context, _param: click.Parameter, value: str) -> list[str]:
+    return value.split(",") if value else []
+
+
+def _numbers(_ctx: click.Context, _param: click.Parameter, value: str) -> list[int]:
+    return [int(number) for number in value.split(",") if number]
+
+
+def _list(name: str, default: Any, *, help: str) -> Callable[[F], F]:  # noqa: A002 - click's word
+    parse = _words if isinstance(default[0], str) else _numbers
+    return click.option(
+        name, default=",".join(map(str, default)), show_default=True, callback=parse, metavar="A,B", help=help
+    )
+
+
+_ROUNDS = click.option("--rounds", default=3, show_default=True, help="Each has its turn once in each; medians count.")
+_JSON = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Keep the results in this file.")
+
+
+@click.group()
+def main() -> None:
     """Measure settlement_core, beside the original framework and the floor of the same server where there is one."""
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(accept)
-        ctx.invoke(accounts)
+
+
+def _show(measure: Callable[[Path], Iterator[Row]], json_file: Path | None) -> None:
+    with tempfile.TemporaryDirectory(prefix="settlement-bench-") as folder:
+        rows = list(measure(Path(folder)))
+    print_table(rows)
+    if json_file is not None:
+        write_json(json_file, rows)
 
 
 @main.command()
-@click.option("--seconds", default=5, show_default=True, help="How long each server is under load in each round.")
-@click.option("--rounds", default=5, show_default=True, help="Each server has its turn once in each; medians count.")
-@click.option("--accounts", "counts", default="1,100", show_default=True, help="Among how many accounts, in turn.")
+@_list("--servers", SERVERS, help="Each beside its floor, and all beside the original.")
+@_list("--stores", STORES, help="Under each server.")
+@_list("--accounts", (1, 100), help="Among how many accounts, in turn.")
+@_list("--rates", (1000, 2000), help='Requests per second of the open loops; "" for none.')
+@click.option("--seconds", default=3, show_default=True, help="How long each is under load in each round.")
+@_ROUNDS
 @_JSON
-def accept(*, seconds: int, rounds: int, counts: str, as_json: bool) -> None:
-    """Settlement requests per second over HTTP from 64 connections, on one Redis with appendfsync always.
+def accept(*, json_file: Path | None, **asked: Any) -> None:
+    """Settlement requests over HTTP, made durable and answered; closed loop, then open loop."""
+    require_node()
+    _show(lambda folder: measure_accept(folder, **asked), json_file)
 
-    Every request has a key of its own and is settled at once by an engine that does nothing. Needs Node.js, for the
-    original and for the load.
-    """
-    require_node(NODE)
-    measured = {}
-    with tempfile.TemporaryDirectory(prefix="settlement-bench-") as folder, redis_server(Path(folder)) as url:
-        for count in map(int, counts.split(",")):
-            measured[count] = measure_accept(url, accounts=count, seconds=seconds, rounds=rounds)
-    if as_json:
-        click.echo(json.dumps(measured))
-        return
-    for count, figures in measured.items():
-        click.echo(f"{count:,} account{'s' * (count > 1)}: requests per second, times the original, p50 and p99 in ms")
-        original = figures[ORIGINAL]["per_second"]
-        for name, figure in figures.items():
-            rates = f"{figure['per_second']:9,.0f} {figure['per_second'] / original:6.2f}"
-            click.echo(f"    {rates} {figure['p50_ms']:7.1f} {figure['p99_ms']:7.1f}  {name}")
+
+@main.command()
+@_list("--stores", EMBEDDED_STORES, help="Where the books are.")
+@_list("--backends", BACKENDS, help="Loops.")
+@_list("--accounts", (1, 100, 10_000), help="Among how many accounts, in turn.")
+@click.option("--seconds", default=2, show_default=True, help="How long each is under load in each round.")
+@_ROUNDS
+@_JSON
+def embedded(*, json_file: Path | None, **asked: Any) -> None:
+    """Settle without HTTP, beside a bare loop that gives the store the same commands."""
+    _show(lambda folder: measure_embedded(folder, **asked), json_file)
 
 
 @main.command()
@@ -57,23 +83,9 @@ def accept(*, seconds: int, rounds: int, counts: str, as_json: bool) -> None:
 def accounts(*, at_rest: int, active: int) -> None:
     """What accounts cost, on fsynced SQLite, without HTTP, on both loops."""
     with tempfile.TemporaryDirectory(prefix="settlement-bench-") as folder:
-        for backend in ("trio", "asyncio"):
-            show(
-                f"{backend}: {at_rest:,} accounts at rest, then {active:,} at work",
-                measure_memory(backend, Path(folder), at_rest=at_rest, active=active),
-            )
-            for owing in (1_000, at_rest):
-                show(
-                    f"{backend}: start with {owing:,} accounts that owe",
-                    measure_start(backend, Path(folder), owing=owing),
-                )
-
-
-def show(title: str, figures: dict[str, float]) -> None:
-    """Print figures under a title."""
-    click.echo(title)
-    for name, figure in figures.items():
-        click.echo(f"    {figure:12,.3f}  {name}")
+        for backend in BACKENDS:
+            print(backend, measure_memory(backend, Path(folder), at_rest=at_rest, active=active))
+            print(backend, measure_start(backend, Path(folder), owing=at_rest))
 
 
 if __name__ == "__main__":

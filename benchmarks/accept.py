@@ -1,119 +1,101 @@
-"""Settlement requests per second over HTTP, beside the original on the same Redis, in turn and in one run."""
+"""Accept: how many settlement requests a second are made durable and answered, and how soon.
+
+Every request has a key of its own, and is settled at once: the settling is paid for by the same processors. Before the
+next contender's turn the last one's is over: what it accepted and did not settle yet would be others' time.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import Request, urlopen
 
-from benchmarks.servers import free_port, running
+import redis
 
-__all__ = ["NODE", "ORIGINAL", "measure_accept"]
+from benchmarks.contenders import FLOOR, ORIGINAL, SERVERS, STORES, Contender, Places, Served, served
+from benchmarks.figures import Row
+from benchmarks.load import CONNECTIONS, closed_loop, open_accounts, open_loop
+from benchmarks.servers import redis_server, wait_idle
+from benchmarks.turns import Figures, in_turn
 
-NODE = Path(__file__).parent / "node"
-ROOT = Path(__file__).parent.parent
-ORIGINAL = "the original, Express"
+__all__ = ["measure_accept", "require_redis"]
 
+WARM_S = 1
+"""Under load before it counts: compilers and caches get warm."""
 
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A server to be measured: how it is started on a port."""
-
-    name: str
-    command: Sequence[str]
-    environment: dict[str, str]
+ON_REDIS, IN_MEMORY = Contender(ORIGINAL, "redis"), Contender(ORIGINAL, "memory")
 
 
 def measure_accept(
-    redis_url: str, *, accounts: int = 100, connections: int = 64, seconds: int = 5, rounds: int = 3
-) -> dict[str, dict[str, float]]:
-    """Return requests per second and latencies of each server: medians of rounds in which each has its turn."""
-    with ExitStack() as servers:
-        urls = {
-            contender.name: servers.enter_context(_served(contender, port, accounts))
-            for port, contender in ((port, contender) for contender, port in _contenders(redis_url))
-        }
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in urls}
-        for round_number in range(rounds + 1):
-            for name, url in urls.items():
-                measured = _load(url, accounts, connections, seconds)
-                # the first round is for compilers and caches to get warm
-                if round_number:
-                    found[name].append(measured)
-    return {
-        name: {key: statistics.median(measured[key] for measured in every) for key in every[0]}
-        for name, every in found.items()
-    }
+    folder: Path,
+    *,
+    servers: Sequence[str] = SERVERS,
+    stores: Sequence[str] = STORES,
+    accounts: Sequence[int] = (1, 100),
+    rates: Sequence[int] = (1000, 2000),
+    seconds: int = 3,
+    rounds: int = 3,
+) -> Iterator[Row]:
+    """Yield rows of a closed loop among each number of accounts, then of an open loop at each rate among the most."""
+    ours = [Contender(server, store) for server in servers for store in stores]
+    floors = [Contender(server, FLOOR) for server in servers]
+    most = max(accounts)
+    with ExitStack() as stack:
+        places = Places(folder, stack.enter_context(redis_server(folder / "redis")))
+        up = [stack.enter_context(served(contender, places)) for contender in (ON_REDIS, IN_MEMORY, *ours, *floors)]
+        for one in up:
+            _warm_up(one, most)
+        for count in accounts:
+            workload = f"closed loop, {CONNECTIONS} connections, {count:,} account{'s' * (count > 1)}"
+            yield from _compare(workload, up, rounds, partial(closed_loop, accounts=count, seconds=seconds))
+        keeping = [one for one in up if one.contender.store != FLOOR]
+        for rate in rates:
+            workload = f"open loop, {rate:,} requests/s, {most:,} account{'s' * (most > 1)}"
+            load = partial(open_loop, accounts=most, rate=rate, seconds=seconds)
+            yield from _compare(workload, keeping, rounds, load)
 
 
-_UVICORN = ("--no-access-log", "--log-level", "warning", "--lifespan", "on")
+def _warm_up(one: Served, accounts: int) -> None:
+    open_accounts(one.url, accounts)
+    accepted = closed_loop(one.url, accounts=accounts, seconds=WARM_S)["accepted"]
+    wait_idle(one.pid)
+    if one.contender == ON_REDIS:
+        require_redis(one.store, requests=int(accepted))
 
 
-def _contenders(redis_url: str) -> Iterator[tuple[Contender, int]]:
-    port = free_port()
-    yield Contender(ORIGINAL, ["node", str(NODE / "original.js"), str(port), f"{redis_url}/0"], {}), port
-    port = free_port()
-    serve = ["settlement_core", "serve", "benchmarks.instant:connect_engine", "--port", str(port)]
-    serve += ["--admin-port", "-1", "--backend", "asyncio", "--log-level", "warning"]
-    yield Contender("hypercorn on asyncio", _python(*serve), {"SETTLEMENT_STORE": f"{redis_url}/1"}), port
-    port = free_port()
-    command = _python("uvicorn", "benchmarks.instant:app", *_UVICORN, "--port", str(port))
-    yield Contender("uvicorn", command, {"SETTLEMENT_STORE": f"{redis_url}/2"}), port
-    port = free_port()
-    command = _python("hypercorn", "benchmarks.floor:app", "--log-level", "warning", "-b", f"127.0.0.1:{port}")
-    yield Contender("hypercorn on asyncio, its floor", command, {}), port
-    port = free_port()
-    command = _python("uvicorn", "benchmarks.floor:app", *_UVICORN, "--port", str(port))
-    yield Contender("uvicorn, its floor", command, {}), port
+def require_redis(store: str, *, requests: int) -> None:
+    """Raise unless the original keeps at least that many requests in its Redis, which fsyncs before it answers."""
+    with redis.Redis.from_url(store, decode_responses=True) as client:
+        kept = sum(1 for _ in client.scan_iter("accounts:*:settlement-requests:*", count=1000))
+        settings = client.config_get("appendonly") | client.config_get("appendfsync")
+    if kept < requests or settings != {"appendonly": "yes", "appendfsync": "always"}:
+        raise RuntimeError(
+            f"the original keeps {kept} of {requests} requests in {store}, whose settings are {settings}"
+        )
 
 
-def _python(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", *arguments]
+def _compare(workload: str, up: Sequence[Served], rounds: int, load: Callable[[str], Figures]) -> Iterator[Row]:
+    found = in_turn({one.contender.name: partial(_turn, one, load) for one in up}, rounds=rounds)
+    for one in up:
+        contender = one.contender
+        others = {ON_REDIS.name: ON_REDIS.name, IN_MEMORY.name: IN_MEMORY.name}
+        if contender.server != ORIGINAL:
+            others["its floor"] = Contender(contender.server, FLOOR).name
+        figures = found[contender.name]
+        first = next(iter(figures))
+        ratios = {label: figures[first] / found[name][first] for label, name in others.items() if name in found}
+        yield Row(
+            question="accept",
+            workload=workload,
+            subject=contender.name,
+            durability=contender.durability,
+            figures=figures,
+            ratios=ratios,
+        )
 
 
-@contextmanager
-def _served(contender: Contender, port: int, accounts: int) -> Iterator[str]:
-    url = f"http://127.0.0.1:{port}"
-    environment = os.environ | contender.environment
-    with running(contender.command, cwd=ROOT, env=environment) as process:
-        deadline = time.monotonic() + 60
-        while not _answers(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{contender.name} did not start; its exit code is {process.poll()}")
-            time.sleep(0.05)
-        for number in range(accounts):
-            _open_account(url, f"account-{number}")
-        yield url
-
-
-def _answers(url: str) -> bool:
-    try:
-        _open_account(url, "account-0")
-    except (URLError, OSError):
-        return False
-    return True
-
-
-def _open_account(url: str, account_id: str) -> None:
-    content = json.dumps({"id": account_id}).encode()
-    headers = {"Content-Type": "application/json"}
-    with urlopen(Request(f"{url}/accounts", data=content, headers=headers), timeout=5) as answer:
-        answer.read()
-
-
-def _load(url: str, accounts: int, connections: int, seconds: int) -> dict[str, float]:
-    command = ["node", str(NODE / "load.js"), url, str(accounts), str(connections), str(seconds)]
-    printed = subprocess.run(command, capture_output=True, check=True, text=True, timeout=seconds + 60)
-    measured: dict[str, float] = json.loads(printed.stdout)
-    if measured["refused"]:
-        raise RuntimeError(f"{url} refused {measured['refused']} requests")
-    return measured
+def _turn(one: Served, load: Callable[[str], Figures]) -> Figures:
+    figures = load(one.url)
+    wait_idle(one.pid)
+    return figures

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from typing import Any
 
 from settlement_core import AccountServices, Core, LifespanApp, open_connector, open_core, open_store
 
@@ -15,9 +16,17 @@ __all__ = ["app", "connect_engine"]
 class InstantEngine:
     """Says of everything that it is paid."""
 
+    def __init__(self) -> None:
+        self.settled = Decimal(0)
+
     async def settle(self, account_id: str, amount: Decimal) -> Decimal:
         """Return all of it."""
+        self.settled += amount
         return amount
+
+    async def handle_message(self, account_id: str, message: Any) -> Any:
+        """Answer how much was settled."""
+        return {"settled": float(self.settled)}
 
 
 def connect_engine(services: AccountServices) -> InstantEngine:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["free_port", "redis_server", "require_node", "running"]
+__all__ = ["NODE", "ROOT", "free_port", "redis_server", "require_node", "running", "wait_idle", "wait_until"]
+
+NODE = Path(__file__).parent / "node"
+"""Where the programs for Node.js are, and the lock file of what they need."""
+
+ROOT = Path(__file__).parent.parent
+
+START_S = 60.0
+
+IDLE_SHARE = 0.05
+"""Of a processor: servers that share a Redis ask it once a second who else is there."""
 
 
 def free_port() -> int:
@@ -21,11 +32,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(
-    command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program for the block; it is asked to end, and killed if it does not."""
-    with subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.DEVNULL) as process:
+    environment = os.environ | (env or {})
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
         try:
             yield process
         finally:
@@ -37,26 +47,61 @@ def running(
 
 
 @contextmanager
-def redis_server(folder: Path, *, fsync: str = "always") -> Iterator[str]:
-    """Run a Redis that writes to the disk for the block, and give its URL."""
+def redis_server(folder: Path) -> Iterator[str]:
+    """Run a Redis that has everything on the disk before it answers, for the block, and give its URL."""
     program = shutil.which("redis-server")
     if program is None:
         raise RuntimeError("no redis-server is installed: apt-get install redis-server")
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
-    with running([*command, "--appendonly", "yes", "--appendfsync", fsync, "--maxmemory-policy", "noeviction"]):
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+    command += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
+    with running([*command, "--databases", "64"]) as process:
+        wait_until(lambda: listens(port), process, "Redis")
         yield f"redis://127.0.0.1:{port}"
 
 
-def require_node(folder: Path) -> None:
-    """Install what the programs in `folder` need, from its lock file, unless it is there."""
+def listens(port: int) -> bool:
+    """Tell whether somebody listens on the port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], name: str) -> None:
+    """Wait until a program that was started is ready, and raise if it ends instead."""
+    deadline = time.monotonic() + START_S
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{name} did not start; its exit code is {process.poll()}")
+        time.sleep(0.02)
+
+
+def wait_idle(pid: int, *, timeout_s: float = 60.0) -> None:
+    """Wait until a program and its children have nothing left to do: what it leaves undone is others' time."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        before = _processor_s(pid)
+        time.sleep(0.25)
+        if _processor_s(pid) - before < 0.25 * IDLE_SHARE:
+            return
+    raise RuntimeError(f"process {pid} is still at work {timeout_s:g} s after its turn")
+
+
+def _processor_s(pid: int) -> float:
+    try:
+        # what follows the name in parentheses, which may hold anything; user and system time are fields 14 and 15
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        return 0.0
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(_processor_s(int(child)) for child in children)
+
+
+def require_node() -> None:
+    """Install what the programs for Node.js need, from its lock file, unless it is there."""
     if shutil.which("npm") is None:
         raise RuntimeError("no npm is installed: the original framework is measured with Node.js")
-    if not (folder / "node_modules").is_dir():
-        subprocess.run(["npm", "ci", "--silent", "--no-fund", "--no-audit"], cwd=folder, check=True)
+    # npm writes this list last, so an installation that was cut off has none
+    if not (NODE / "node_modules" / ".package-lock.json").is_file():
+        subprocess.run(["npm", "ci", "--silent", "--no-fund", "--no-audit"], cwd=NODE, check=True)

@@ -1,23 +1,16 @@
-// Settlement requests, each with a key of its own, from many connections in a closed loop:
-// node load.js URL ACCOUNTS CONNECTIONS SECONDS → one line of JSON
+// Settlement requests in a closed loop: node closed_loop.js URL ACCOUNTS CONNECTIONS SECONDS → one line of JSON
 const autocannon = require('autocannon')
-const { randomBytes } = require('crypto')
+const { body, headers, path } = require('./requests')
 
 const [url, accounts, connections, seconds] = process.argv.slice(2)
-const run = randomBytes(8).toString('hex')
 let number = 0
 
 const request = {
   method: 'POST',
-  headers: { 'content-type': 'application/json' },
-  body: JSON.stringify({ amount: '1500', scale: 3 }),
+  body,
   setupRequest: (built) => {
     number += 1
-    return {
-      ...built,
-      path: `/accounts/account-${number % Number(accounts)}/settlements`,
-      headers: { ...built.headers, 'idempotency-key': `${run}-${number}` },
-    }
+    return { ...built, path: path(number, Number(accounts)), headers: headers(number) }
   },
 }
 

@@ -1,0 +1,56 @@
+"""The load: settlement requests from Node.js, which shares the machine's processors with whoever is measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+from urllib.request import Request, urlopen
+
+from benchmarks.servers import NODE
+from benchmarks.turns import Figures
+
+__all__ = ["CONNECTIONS", "closed_loop", "open_accounts", "open_loop", "tell"]
+
+CONNECTIONS = 64
+
+PATIENCE_S = 60.0
+
+
+def open_accounts(url: str, count: int) -> None:
+    """Open that many accounts, from `account-0` on."""
+    _node("accounts.js", url, count)
+
+
+def closed_loop(url: str, *, accounts: int, seconds: int) -> Figures:
+    """Ask again as soon as the answer is there, on each of 64 connections."""
+    measured = _node("closed_loop.js", url, accounts, CONNECTIONS, seconds, seconds=seconds)
+    if measured["refused"]:
+        raise RuntimeError(f"{url} refused {measured['refused']} requests")
+    return {
+        "requests/s": measured["per_second"],
+        "p50 ms": measured["p50_ms"],
+        "p99 ms": measured["p99_ms"],
+        "accepted": measured["accepted"],
+    }
+
+
+def open_loop(url: str, *, accounts: int, rate: int, seconds: int) -> Figures:
+    """Ask at a fixed rate whatever the answers do; latency counts from when a request was due to be sent."""
+    measured = _node("open_loop.js", url, accounts, rate, seconds, seconds=seconds)
+    return {"p99 ms": measured["p99_ms"], "p50 ms": measured["p50_ms"], "refused": measured["refused"]}
+
+
+def tell(url: str, message: object) -> Any:
+    """Send the engine a message, by the account-0 of its server, and return its answer."""
+    headers = {"Content-Type": "application/octet-stream"}
+    request = Request(f"{url}/accounts/account-0/messages", data=json.dumps(message).encode(), headers=headers)
+    with urlopen(request, timeout=PATIENCE_S) as answer:
+        return json.loads(answer.read())
+
+
+def _node(script: str, *arguments: object, seconds: float = 0.0) -> dict[str, Any]:
+    command = ["node", str(NODE / script), *map(str, arguments)]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, timeout=seconds + PATIENCE_S)
+    found: dict[str, Any] = json.loads(printed.stdout)
+    return found
