@@ -53,8 +53,8 @@ soak: $(VENV)/dev redis node  ## The long forms: many lives, kills of workers an
 	ETHEREUM_KILLS=all $(BIN)/python -m pytest --timeout 3600 tests/engines/ethereum/test_kills.py
 	SCHEMATHESIS_EXAMPLES=500 $(BIN)/python -m pytest --timeout 1800 tests/http/test_openapi.py
 
-bench: $(VENV)/dev redis  ## Measure requests beside the original (needs Node.js), and settling beside a bare loop.
-	$(BIN)/python -m benchmarks accept && $(BIN)/python -m benchmarks embedded
+bench: $(VENV)/dev redis  ## Measure the canonical workload beside the original (needs Node.js) and beside a bare loop.
+	$(BIN)/python -m benchmarks
 
 lock:  ## Resolve the exact versions again (needs uv).
 	uv pip compile --quiet --universal --no-header --generate-hashes pyproject.toml -o requirements.lock

@@ -1,8 +1,10 @@
-"""Run measurements and print few numbers: `python -m benchmarks [QUESTION]`."""
+"""Run measurements and print few numbers: `python -m benchmarks [QUESTION]`, by default the canonical workload."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,13 +12,50 @@ from typing import Any, TypeVar
 import click
 
 from benchmarks.accept import measure_accept
-from benchmarks.accounts import measure_memory, measure_start
 from benchmarks.contenders import SERVERS, STORES
+from benchmarks.credit import measure_credit
+from benchmarks.embedded import BACKENDS, EMBEDDED_STORES, measure_embedded
 from benchmarks.figures import Row, print_table, write_json
+from benchmarks.growth import measure_growth
+from benchmarks.memory import measure_memory
+from benchmarks.recover import measure_recover
 from benchmarks.servers import require_node
-from benchmarks.settle import BACKENDS, EMBEDDED_STORES, measure_embedded
+from benchmarks.settle import measure_settle
+from benchmarks.shutdown import measure_shutdown
+from benchmarks.turns import say
+from benchmarks.workers import measure_workers
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+Measure = Callable[[Path], Iterator[Row]]
+
+QUESTIONS: dict[str, Measure] = {
+    "accept": measure_accept,
+    "settle": measure_settle,
+    "embedded": measure_embedded,
+    "credit": measure_credit,
+    "recover": measure_recover,
+    "memory": measure_memory,
+    "growth": measure_growth,
+    "workers": measure_workers,
+    "shutdown": measure_shutdown,
+}
+"""All that is measured, at its default size."""
+
+
+def run(measure: Measure) -> list[Row]:
+    """Measure in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="settlement-bench-") as folder:
+        return list(measure(Path(folder)))
+
+
+def _canonical(folder: Path) -> Iterator[Row]:
+    """100 accounts on fsynced SQLite: over HTTP beside the original, and without beside the bare loop."""
+    (folder / "accept").mkdir()
+    yield from measure_accept(
+        folder / "accept", servers=["hypercorn-trio", "uvicorn"], stores=["sqlite"], accounts=[100], rates=[1000]
+    )
+    yield from measure_embedded(folder, stores=["sqlite"], backends=["trio"], accounts=[100])
 
 
 def _words(_ctx: click.Context, _param: click.Parameter, value: str) -> list[str]:
@@ -27,49 +66,68 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str) -> list[i
     return [int(number) for number in value.split(",") if number]
 
 
-def _list(name: str, default: Any, *, help: str) -> Callable[[F], F]:  # noqa: A002 - click's word
+def _list(name: str, default: Any, told: str) -> Callable[[F], F]:
     parse = _words if isinstance(default[0], str) else _numbers
-    return click.option(
-        name, default=",".join(map(str, default)), show_default=True, callback=parse, metavar="A,B", help=help
-    )
+    shown = ",".join(map(str, default))
+    return click.option(name, default=shown, show_default=True, callback=parse, metavar="A,B", help=told)
 
 
+_SECONDS = click.option("--seconds", default=2, show_default=True, help="Under load in each round.")
 _ROUNDS = click.option("--rounds", default=3, show_default=True, help="Each has its turn once in each; medians count.")
 _JSON = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Keep the results in this file.")
 
 
-@click.group()
-def main() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Measure settlement_core, beside the original framework and the floor of the same server where there is one."""
+    if ctx.invoked_subcommand is None:
+        require_node()
+        print_table(run(_canonical))
+    elif ctx.invoked_subcommand not in {"embedded", "chart"}:
+        require_node()
 
 
-def _show(measure: Callable[[Path], Iterator[Row]], json_file: Path | None) -> None:
-    with tempfile.TemporaryDirectory(prefix="settlement-bench-") as folder:
-        rows = list(measure(Path(folder)))
+@main.command("all")
+@_JSON
+def everything(*, json_file: Path | None) -> None:
+    """Answer every question, in about half an hour."""
+    rows: list[Row] = []
+    began = time.monotonic()
+    for question, measure in QUESTIONS.items():
+        say(f"== {question}, after {(time.monotonic() - began) / 60:.1f} minutes")
+        rows += run(measure)
+        if json_file is not None:
+            write_json(json_file, rows)
+    say(f"== all after {(time.monotonic() - began) / 60:.1f} minutes")
+    print_table(rows)
+
+
+def _show(measure: Measure, json_file: Path | None) -> None:
+    rows = run(measure)
     print_table(rows)
     if json_file is not None:
         write_json(json_file, rows)
 
 
 @main.command()
-@_list("--servers", SERVERS, help="Each beside its floor, and all beside the original.")
-@_list("--stores", STORES, help="Under each server.")
-@_list("--accounts", (1, 100), help="Among how many accounts, in turn.")
-@_list("--rates", (1000, 2000), help='Requests per second of the open loops; "" for none.')
-@click.option("--seconds", default=3, show_default=True, help="How long each is under load in each round.")
+@_list("--servers", SERVERS, "Each beside its floor, and all beside the original.")
+@_list("--stores", STORES, "Under each server.")
+@_list("--accounts", (1, 100), "Among how many accounts, in turn.")
+@_list("--rates", (1000, 2000), 'Requests per second of the open loops; "" for none.')
+@_SECONDS
 @_ROUNDS
 @_JSON
 def accept(*, json_file: Path | None, **asked: Any) -> None:
     """Settlement requests over HTTP, made durable and answered; closed loop, then open loop."""
-    require_node()
     _show(lambda folder: measure_accept(folder, **asked), json_file)
 
 
 @main.command()
-@_list("--stores", EMBEDDED_STORES, help="Where the books are.")
-@_list("--backends", BACKENDS, help="Loops.")
-@_list("--accounts", (1, 100, 10_000), help="Among how many accounts, in turn.")
-@click.option("--seconds", default=2, show_default=True, help="How long each is under load in each round.")
+@_list("--stores", EMBEDDED_STORES, "Where the books are.")
+@_list("--backends", BACKENDS, "Loops.")
+@_list("--accounts", (1, 100, 10_000), "Among how many accounts, in turn.")
+@_SECONDS
 @_ROUNDS
 @_JSON
 def embedded(*, json_file: Path | None, **asked: Any) -> None:
@@ -77,15 +135,18 @@ def embedded(*, json_file: Path | None, **asked: Any) -> None:
     _show(lambda folder: measure_embedded(folder, **asked), json_file)
 
 
-@main.command()
-@click.option("--at-rest", default=100_000, show_default=True, help="Accounts at rest, and owing at a start.")
-@click.option("--active", default=10_000, show_default=True, help="Accounts with a settlement under way.")
-def accounts(*, at_rest: int, active: int) -> None:
-    """What accounts cost, on fsynced SQLite, without HTTP, on both loops."""
-    with tempfile.TemporaryDirectory(prefix="settlement-bench-") as folder:
-        for backend in BACKENDS:
-            print(backend, measure_memory(backend, Path(folder), at_rest=at_rest, active=active))
-            print(backend, measure_start(backend, Path(folder), owing=at_rest))
+def _add(question: str, measure: Measure) -> None:
+    """Add the command of a question that is asked in one way only."""
+
+    @main.command(question, help=sys.modules[measure.__module__].__doc__)
+    @_JSON
+    def ask(*, json_file: Path | None) -> None:
+        _show(measure, json_file)
+
+
+for _question, _measure in QUESTIONS.items():
+    if _question not in main.commands:
+        _add(_question, _measure)
 
 
 if __name__ == "__main__":

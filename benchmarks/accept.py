@@ -13,18 +13,27 @@ from pathlib import Path
 
 import redis
 
-from benchmarks.contenders import FLOOR, ORIGINAL, SERVERS, STORES, Contender, Places, Served, served
+from benchmarks.contenders import (
+    FLOOR,
+    IN_MEMORY,
+    ON_REDIS,
+    SERVERS,
+    STORES,
+    Contender,
+    Places,
+    Served,
+    beside_originals,
+    served,
+)
 from benchmarks.figures import Row
 from benchmarks.load import CONNECTIONS, closed_loop, open_accounts, open_loop
 from benchmarks.servers import redis_server, wait_idle
 from benchmarks.turns import Figures, in_turn
 
-__all__ = ["measure_accept", "require_redis"]
+__all__ = ["measure_accept", "require_redis", "under_load"]
 
 WARM_S = 1
 """Under load before it counts: compilers and caches get warm."""
-
-ON_REDIS, IN_MEMORY = Contender(ORIGINAL, "redis"), Contender(ORIGINAL, "memory")
 
 
 def measure_accept(
@@ -34,7 +43,7 @@ def measure_accept(
     stores: Sequence[str] = STORES,
     accounts: Sequence[int] = (1, 100),
     rates: Sequence[int] = (1000, 2000),
-    seconds: int = 3,
+    seconds: int = 2,
     rounds: int = 3,
 ) -> Iterator[Row]:
     """Yield rows of a closed loop among each number of accounts, then of an open loop at each rate among the most."""
@@ -77,25 +86,15 @@ def require_redis(store: str, *, requests: int) -> None:
 
 def _compare(workload: str, up: Sequence[Served], rounds: int, load: Callable[[str], Figures]) -> Iterator[Row]:
     found = in_turn({one.contender.name: partial(_turn, one, load) for one in up}, rounds=rounds)
-    for one in up:
-        contender = one.contender
-        others = {ON_REDIS.name: ON_REDIS.name, IN_MEMORY.name: IN_MEMORY.name}
-        if contender.server != ORIGINAL:
-            others["its floor"] = Contender(contender.server, FLOOR).name
-        figures = found[contender.name]
-        first = next(iter(figures))
-        ratios = {label: figures[first] / found[name][first] for label, name in others.items() if name in found}
-        yield Row(
-            question="accept",
-            workload=workload,
-            subject=contender.name,
-            durability=contender.durability,
-            figures=figures,
-            ratios=ratios,
-        )
+    yield from beside_originals("accept", workload, up, found)
+
+
+def under_load(one: Served, *, accounts: int, seconds: int) -> Figures:
+    """Have its turn in a closed loop: it ends when everything that was accepted is settled."""
+    return _turn(one, partial(closed_loop, accounts=accounts, seconds=seconds))
 
 
 def _turn(one: Served, load: Callable[[str], Figures]) -> Figures:
     figures = load(one.url)
     wait_idle(one.pid)
-    return figures
+    return {name: value for name, value in figures.items() if name not in {"accepted", "took s"}}

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.figures import Row
 from benchmarks.servers import NODE, free_port, listens, running, wait_until
+from benchmarks.turns import Figures
 
-__all__ = ["FLOOR", "ORIGINAL", "SERVERS", "STORES", "Contender", "Places", "Served", "served"]
+__all__ = [
+    "FLOOR",
+    "IN_MEMORY",
+    "ON_REDIS",
+    "ORIGINAL",
+    "SERVERS",
+    "STORES",
+    "Contender",
+    "Places",
+    "Served",
+    "beside_originals",
+    "served",
+]
 
 SERVERS = ("hypercorn-trio", "hypercorn-asyncio", "uvicorn", "granian")
 """uvicorn and granian know asyncio only, and run it on uvloop."""
@@ -42,6 +57,9 @@ class Contender:
         return "fsync always" if self.store in {"sqlite", "redis"} else "none"
 
 
+ON_REDIS, IN_MEMORY = Contender(ORIGINAL, "redis"), Contender(ORIGINAL, "memory")
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """A contender that listens."""
@@ -49,7 +67,12 @@ class Served:
     contender: Contender
     url: str
     store: str
-    pid: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        """Of the program, which may have children."""
+        return self.process.pid
 
 
 class Places:
@@ -68,28 +91,57 @@ class Places:
 
 
 @contextmanager
-def served(contender: Contender, places: Places, *options: str) -> Iterator[Served]:
-    """Run a contender for the block; `options` are for `settlement-core serve`."""
+def served(
+    contender: Contender,
+    places: Places,
+    *options: str,
+    engine: str = "connect_engine",
+    connector_url: str = "http://127.0.0.1:1",
+    fill: Callable[[str], None] = lambda _: None,
+) -> Iterator[Served]:
+    """Run a contender for the block, on a store that `fill` is given the URL of before.
+
+    `options`, and which engine of `benchmarks.instant` it is, are for `settlement-core serve`.
+    """
     port, store = free_port(), places.take(contender.store)
-    command = _command(contender, port, store, options)
-    with running(command, env={"SETTLEMENT_STORE": store}) as process:
+    fill(store)
+    if contender.server == ORIGINAL:
+        command = ["node", str(NODE / "original.js"), str(port), store, connector_url]
+    else:
+        command = [sys.executable, "-m", *_arguments(contender, port, engine), *options]
+    with running(command, env={"SETTLEMENT_STORE": store, "SETTLEMENT_CONNECTOR_URL": connector_url}) as process:
         wait_until(lambda: listens(port), process, contender.name)
-        yield Served(contender, f"http://127.0.0.1:{port}", store, process.pid)
+        yield Served(contender, f"http://127.0.0.1:{port}", store, process)
 
 
-def _command(contender: Contender, port: int, store: str, options: tuple[str, ...]) -> list[str]:
-    server = contender.server
-    if server == ORIGINAL:
-        return ["node", str(NODE / "original.js"), str(port), store]
-    python = [sys.executable, "-m"]
+def _arguments(contender: Contender, port: int, engine: str) -> list[str]:
     app = "benchmarks.floor:app" if contender.store == FLOOR else "benchmarks.instant:app"
-    if server == "uvicorn":
+    if contender.server == "uvicorn":
         quiet = ["--no-access-log", "--log-level", "warning"]
-        return [*python, "uvicorn", app, *quiet, "--lifespan", "on", "--port", str(port)]
-    if server == "granian":
-        return [*python, "granian", app, "--interface", "asgi", "--log-level", "warning", "--port", str(port)]
-    loop = server.removeprefix("hypercorn-")
+        return ["uvicorn", app, *quiet, "--lifespan", "on", "--port", str(port)]
+    if contender.server == "granian":
+        return ["granian", app, "--interface", "asgi", "--log-level", "warning", "--port", str(port)]
+    loop = contender.server.removeprefix("hypercorn-")
     if contender.store == FLOOR:
-        return [*python, "hypercorn", app, "--worker-class", loop, "--log-level", "warning", "-b", f"127.0.0.1:{port}"]
-    serve = [*python, "settlement_core", "serve", "benchmarks.instant:connect_engine", "--port", str(port)]
-    return [*serve, "--admin-port", "-1", "--backend", loop, "--log-level", "warning", *options]
+        return ["hypercorn", app, "--worker-class", loop, "--log-level", "warning", "-b", f"127.0.0.1:{port}"]
+    serve = ["settlement_core", "serve", f"benchmarks.instant:{engine}", "--port", str(port), "--admin-port", "-1"]
+    return [*serve, "--backend", loop, "--log-level", "warning"]
+
+
+def beside_originals(question: str, workload: str, up: Sequence[Served], found: Mapping[str, Figures]) -> Iterator[Row]:
+    """Yield what was found of each contender by its name, beside both originals and the floor of its server."""
+    for one in up:
+        contender = one.contender
+        others = {name: name for name in (ON_REDIS.name, IN_MEMORY.name)}
+        if contender.server != ORIGINAL:
+            others["its floor"] = Contender(contender.server, FLOOR).name
+        figures = found[contender.name]
+        first = next(iter(figures))
+        yield Row(
+            question=question,
+            workload=workload,
+            subject=contender.name,
+            durability=contender.durability,
+            figures=figures,
+            ratios={label: figures[first] / found[name][first] for label, name in others.items() if name in found},
+        )

@@ -1,84 +1,107 @@
-"""The core within a program of one's own, without HTTP: who asks of it, who pays, and who is credited."""
+"""Embedded: settling within a program, without HTTP, beside a bare loop that gives the same store the same commands.
+
+What counts is when everything that was accepted has been settled and recorded.
+"""
 
 from __future__ import annotations
 
+import statistics
+import tempfile
 import time
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
-from decimal import Decimal
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
 
 import anyio
 
-from settlement_core import Acknowledged, CreditOutcome
+from benchmarks.bare import open_bare_core
+from benchmarks.clients import Clients, TakingConnector, open_accounts
+from benchmarks.figures import Row
+from benchmarks.turns import Figures, in_fresh_process, in_turn
+from settlement_core import open_core, open_store
 from settlement_core.abc import Store
-from settlement_core.values.commands import OpenAccount
 
-__all__ = ["ONE", "Clients", "TakingConnector", "account_name", "open_accounts"]
+__all__ = ["BACKENDS", "EMBEDDED_STORES", "live", "live_bare", "measure_embedded"]
 
-ONE = Decimal(1)
-"""What every request asks for."""
+BACKENDS = ("trio", "asyncio")
 
-CLIENTS = 64
-
-BATCH = 500
+EMBEDDED_STORES = ("sqlite", "memory")
 
 
-def account_name(number: int) -> str:
-    """Return the id of an account."""
-    return f"account-{number:07}"
+def measure_embedded(
+    folder: Path,
+    *,
+    stores: Sequence[str] = EMBEDDED_STORES,
+    backends: Sequence[str] = BACKENDS,
+    accounts: Sequence[int] = (1, 100, 10_000),
+    seconds: float = 2,
+    rounds: int = 3,
+) -> Iterator[Row]:
+    """Yield rows of the core and the bare loop on each store and loop, among each number of accounts."""
+    for store in stores:
+        for count in accounts:
+            turns = {
+                f"{core}, {backend}": partial(
+                    in_fresh_process,
+                    settle_embedded,
+                    folder,
+                    store,
+                    backend=backend,
+                    bare=core == "bare loop",
+                    accounts=count,
+                    seconds=seconds,
+                )
+                for backend in backends
+                for core in ("bare loop", "core")
+            }
+            for name, figures in (found := in_turn(turns, rounds=rounds)).items():
+                core, _, backend = name.partition(", ")
+                floor = found[f"bare loop, {backend}"]
+                yield Row(
+                    question="embedded",
+                    workload=f"without HTTP, {store}, 64 clients, {count:,} account{'s' * (count > 1)}",
+                    subject=name,
+                    durability="fsync always" if store == "sqlite" else "none",
+                    figures=figures,
+                    ratios={"bare loop": figures["settlements/s"] / floor["settlements/s"]} if core == "core" else {},
+                )
 
 
-def open_accounts(store: Store, count: int) -> None:
-    """Open that many accounts."""
-    for first in range(0, count, BATCH):
-        names = map(account_name, range(first, min(first + BATCH, count)))
-        store.apply([OpenAccount(account_id=name, at=0.0) for name in names])
+def settle_embedded(folder: Path, store: str, *, backend: str, bare: bool, accounts: int, seconds: float) -> Figures:
+    """Open a new store and accounts, have 64 clients ask for `seconds`, and return how fast all was settled."""
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as books,
+        closing(open_store(f"sqlite:{books}/settle.db" if store == "sqlite" else "memory:")) as opened,
+    ):
+        open_accounts(opened, accounts)
+        return anyio.run(live_bare if bare else live, opened, Clients(accounts), seconds, backend=backend)
 
 
-class TakingConnector:
-    """Takes every credit."""
-
-    async def credit(self, account_id: str, amount: Decimal, idempotency_key: str) -> CreditOutcome:
-        """Take it."""
-        return Acknowledged()
-
-    async def send_message(self, account_id: str, message: bytes) -> bytes:
-        """Answer nothing."""
-        return b"null"
+async def live(store: Store, clients: Clients, seconds: float) -> Figures:
+    """Have a core settle what the clients ask for."""
+    async with open_core(lambda _: clients, store=store, connector=TakingConnector()) as core:
+        began = time.perf_counter()
+        await clients.ask(core.request_settlement, seconds=seconds)
+        while clients.settled < clients.accepted or core.statistics().active_lanes:
+            await anyio.sleep(0.002)
+        return _figures(clients, time.perf_counter() - began)
 
 
-class Clients:
-    """64 clients who ask in a closed loop, of one account after the other; and the engine that pays them at once."""
+async def live_bare(store: Store, clients: Clients, seconds: float) -> Figures:
+    """Have a bare loop settle what the clients ask for."""
+    async with open_bare_core(store, clients) as core:
+        began = time.perf_counter()
+        await clients.ask(core.request_settlement, seconds=seconds)
+        while clients.settled < clients.accepted or core.active:
+            await anyio.sleep(0.002)
+        return _figures(clients, time.perf_counter() - began)
 
-    def __init__(self, accounts: int) -> None:
-        self._names = [account_name(number) for number in range(accounts)]
-        self._asked: defaultdict[str, deque[float]] = defaultdict(deque)
-        self._number = 0
-        self.accepted = 0
-        self.settled = 0
-        self.took_s: list[float] = []
-        """From a request until the engine had paid it."""
 
-    async def ask(self, request: Callable[[str, Decimal, str], Awaitable[Decimal]], *, seconds: float) -> None:
-        """Ask for `seconds`."""
-        deadline = time.perf_counter() + seconds
-
-        async def ask_again() -> None:
-            while time.perf_counter() < deadline:
-                self._number += 1
-                name = self._names[self._number % len(self._names)]
-                self._asked[name].append(time.perf_counter())
-                await request(name, ONE, f"key-{self._number}")
-                self.accepted += 1
-
-        async with anyio.create_task_group() as tasks:
-            for _ in range(CLIENTS):
-                tasks.start_soon(ask_again)
-
-    async def settle(self, account_id: str, amount: Decimal) -> Decimal:
-        """Pay; every unit is one request, the oldest first."""
-        asked, now = self._asked[account_id], time.perf_counter()
-        for _ in range(int(amount)):
-            self.took_s.append(now - asked.popleft())
-        self.settled += int(amount)
-        return amount
+def _figures(clients: Clients, took_s: float) -> Figures:
+    percentiles = statistics.quantiles(clients.took_s, n=100)
+    return {
+        "settlements/s": clients.settled / took_s,
+        "p50 ms": percentiles[49] * 1000,
+        "p99 ms": percentiles[98] * 1000,
+    }

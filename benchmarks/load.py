@@ -10,16 +10,24 @@ from urllib.request import Request, urlopen
 from benchmarks.servers import NODE
 from benchmarks.turns import Figures
 
-__all__ = ["CONNECTIONS", "closed_loop", "open_accounts", "open_loop", "tell"]
+__all__ = ["AMOUNT", "CONNECTIONS", "ask_each", "closed_loop", "get", "open_accounts", "open_loop", "tell"]
 
 CONNECTIONS = 64
+
+AMOUNT = 1.5
+"""What every request asks for, exactly."""
 
 PATIENCE_S = 60.0
 
 
 def open_accounts(url: str, count: int) -> None:
     """Open that many accounts, from `account-0` on."""
-    _node("accounts.js", url, count)
+    _node("once.js", url, "accounts", count)
+
+
+def ask_each(url: str, count: int) -> None:
+    """Ask each of those accounts to settle, once."""
+    _node("once.js", url, "settlements", count)
 
 
 def closed_loop(url: str, *, accounts: int, seconds: int) -> Figures:
@@ -32,6 +40,7 @@ def closed_loop(url: str, *, accounts: int, seconds: int) -> Figures:
         "p50 ms": measured["p50_ms"],
         "p99 ms": measured["p99_ms"],
         "accepted": measured["accepted"],
+        "took s": measured["took_s"],
     }
 
 
@@ -46,6 +55,12 @@ def tell(url: str, message: object) -> Any:
     headers = {"Content-Type": "application/octet-stream"}
     request = Request(f"{url}/accounts/account-0/messages", data=json.dumps(message).encode(), headers=headers)
     with urlopen(request, timeout=PATIENCE_S) as answer:
+        return json.loads(answer.read())
+
+
+def get(url: str) -> Any:
+    """Return the JSON that is there."""
+    with urlopen(url, timeout=PATIENCE_S) as answer:
         return json.loads(answer.read())
 
 

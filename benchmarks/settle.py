@@ -1,101 +1,70 @@
-"""Settle: from a request to its record, through the engine, which pays at once.
+"""Settle: from a request over HTTP to the engine that has paid it, ours beside the original.
 
-Over HTTP ours and the original; and the core within a program, beside a bare loop that gives the same store the same
-commands. What counts is when everything that was accepted has been settled.
+What counts is when everything that was accepted has been settled. `embedded` has the same without HTTP.
 """
 
 from __future__ import annotations
 
-import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import anyio
-
-from benchmarks.bare import open_bare_core
-from benchmarks.embedded import Clients, TakingConnector, open_accounts
+from benchmarks.contenders import IN_MEMORY, ON_REDIS, Contender, Places, Served, beside_originals, served
 from benchmarks.figures import Row
-from benchmarks.turns import Figures, in_fresh_process, in_turn
-from settlement_core import open_core, open_store
-from settlement_core.abc import Store
+from benchmarks.load import AMOUNT, closed_loop, open_accounts, tell
+from benchmarks.servers import redis_server, wait_idle
+from benchmarks.turns import Figures, in_turn
 
-__all__ = ["BACKENDS", "CORES", "measure_embedded"]
+__all__ = ["measure_settle"]
 
-BACKENDS = ("trio", "asyncio")
+OURS = (
+    Contender("hypercorn-trio", "sqlite"),
+    Contender("hypercorn-trio", "redis"),
+    Contender("hypercorn-asyncio", "redis"),
+    Contender("uvicorn", "sqlite"),
+    Contender("uvicorn", "redis"),
+)
 
-EMBEDDED_STORES = ("sqlite", "memory")
-
-CORES = ("core", "bare loop")
+PATIENCE_S = 60.0
 
 
-def measure_embedded(
+def measure_settle(
     folder: Path,
     *,
-    stores: Sequence[str] = EMBEDDED_STORES,
-    backends: Sequence[str] = BACKENDS,
+    ours: Sequence[Contender] = OURS,
     accounts: Sequence[int] = (1, 100, 10_000),
-    seconds: float = 2,
+    seconds: int = 2,
     rounds: int = 3,
 ) -> Iterator[Row]:
-    """Yield rows of the core without HTTP, beside the bare loop, on each store, among each number of accounts."""
-    for store in stores:
+    """Yield rows of 64 connections in a closed loop, among each number of accounts."""
+    with ExitStack() as stack:
+        places = Places(folder, stack.enter_context(redis_server(folder / "redis")))
+        up = [stack.enter_context(served(contender, places)) for contender in (ON_REDIS, IN_MEMORY, *ours)]
+        for one in up:
+            open_accounts(one.url, max(accounts))
+            settle_over_http(one, accounts=max(accounts), seconds=1)
         for count in accounts:
-            turns = {
-                f"{core}, {backend}": partial(
-                    in_fresh_process, settle_embedded, core, backend, store, folder, accounts=count, seconds=seconds
-                )
-                for backend in backends
-                for core in CORES
-            }
-            found = in_turn(turns, rounds=rounds)
-            for name, figures in found.items():
-                core, _, backend = name.partition(", ")
-                floor = found[f"bare loop, {backend}"]["settlements/s"]
-                yield Row(
-                    question="settle",
-                    workload=f"without HTTP, {store}, 64 clients, {count:,} account{'s' * (count > 1)}",
-                    subject=name,
-                    durability="fsync always" if store == "sqlite" else "none",
-                    figures=figures,
-                    ratios={"bare loop": figures["settlements/s"] / floor} if core == "core" else {},
-                )
+            turns = {one.contender.name: partial(settle_over_http, one, accounts=count, seconds=seconds) for one in up}
+            workload = f"over HTTP, 64 connections, {count:,} account{'s' * (count > 1)}"
+            yield from beside_originals("settle", workload, up, in_turn(turns, rounds=rounds))
 
 
-def settle_embedded(core: str, backend: str, store: str, folder: Path, *, accounts: int, seconds: float) -> Figures:
-    """Have 64 clients ask for `seconds`, wait until all is settled and recorded, and return how fast that went."""
-    with tempfile.TemporaryDirectory(dir=folder) as books:
-        opened = open_store(f"sqlite:{books}/settle.db" if store == "sqlite" else "memory:")
-        try:
-            open_accounts(opened, accounts)
-            clients = Clients(accounts)
-            live = _live_in_core if core == "core" else _live_in_bare_loop
-            took_s = anyio.run(live, opened, clients, seconds, backend=backend)
-        finally:
-            opened.close()
-    percentiles = statistics.quantiles(clients.took_s, n=100)
-    return {
-        "settlements/s": clients.settled / took_s,
-        "p50 ms": percentiles[49] * 1000,
-        "p99 ms": percentiles[98] * 1000,
-    }
+def settle_over_http(one: Served, *, accounts: int, seconds: int) -> Figures:
+    """Ask for `seconds`, wait until all of it is settled, and return how fast that went."""
+    before = _settled(one)
+    load = closed_loop(one.url, accounts=accounts, seconds=seconds)
+    ended = time.perf_counter()
+    while _settled(one) - before < load["accepted"]:
+        if time.perf_counter() > ended + PATIENCE_S:
+            raise RuntimeError(f"{one.contender.name} does not settle what it accepted")
+        time.sleep(0.005)
+    # those whose answers came too late to be counted are settled, too
+    settled, took_s = _settled(one) - before, time.perf_counter() - ended
+    wait_idle(one.pid)
+    return {"settlements/s": settled / (load["took s"] + took_s), "accepted/s": load["requests/s"], "behind s": took_s}
 
 
-async def _live_in_core(store: Store, clients: Clients, seconds: float) -> float:
-    async with open_core(lambda _: clients, store=store, connector=TakingConnector()) as core:
-        began = time.perf_counter()
-        await clients.ask(core.request_settlement, seconds=seconds)
-        while clients.settled < clients.accepted or core.statistics().active_lanes:
-            await anyio.sleep(0.002)
-        return time.perf_counter() - began
-
-
-async def _live_in_bare_loop(store: Store, clients: Clients, seconds: float) -> float:
-    async with open_bare_core(store, clients) as core:
-        began = time.perf_counter()
-        await clients.ask(core.request_settlement, seconds=seconds)
-        while clients.settled < clients.accepted or core.active:
-            await anyio.sleep(0.002)
-        return time.perf_counter() - began
+def _settled(one: Served) -> float:
+    return float(tell(one.url, {})["settled"]) / AMOUNT

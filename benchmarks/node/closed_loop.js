@@ -22,6 +22,7 @@ autocannon(
       JSON.stringify({
         accepted: result['2xx'],
         refused: result.non2xx + result.errors + result.timeouts,
+        took_s: result.duration,
         per_second: result['2xx'] / result.duration,
         p50_ms: result.latency.p50,
         p99_ms: result.latency.p99,
