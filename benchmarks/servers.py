@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import shutil
 import socket
@@ -17,6 +19,14 @@ NODE = Path(__file__).parent / "node"
 """Where the programs for Node.js are, and the lock file of what they need."""
 
 ROOT = Path(__file__).parent.parent
+
+ORIGINAL_VERSION = "0.1.1"
+"""The last version of the original framework that was published."""
+
+OLDEST_NODE = 18
+"""What the original's own dependencies need, as locked."""
+
+INSTALL_S = 300.0
 
 START_S = 60.0
 
@@ -99,9 +109,28 @@ def _processor_s(pid: int) -> float:
 
 
 def require_node() -> None:
-    """Install what the programs for Node.js need, from its lock file, unless it is there."""
-    if shutil.which("npm") is None:
-        raise RuntimeError("no npm is installed: the original framework is measured with Node.js")
+    """Install the original framework and the load, from their lock file, unless they are there.
+
+    Raises RuntimeError where there is no Node.js.
+    """
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        raise RuntimeError("there is no Node.js, which the original framework needs: apt-get install nodejs npm")
+    version = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    if int(version.removeprefix("v").partition(".")[0]) < OLDEST_NODE:
+        raise RuntimeError(f"Node.js {version} is too old for the original framework, which needs {OLDEST_NODE}")
+    # several processes may come here at once, and npm takes no turns
+    with (NODE / "package-lock.json").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _is_installed():
+            # left on its own, npm would also ask its registry for audits and news
+            command = ["npm", "ci", "--silent", "--no-fund", "--no-audit"]
+            environment = os.environ | {"NO_UPDATE_NOTIFIER": "1"}
+            subprocess.run(command, cwd=NODE, env=environment, check=True, timeout=INSTALL_S)
+    assert _is_installed(), f"{NODE} does not hold ilp-settlement-core {ORIGINAL_VERSION}"
+
+
+def _is_installed() -> bool:
     # npm writes this list last, so an installation that was cut off has none
-    if not (NODE / "node_modules" / ".package-lock.json").is_file():
-        subprocess.run(["npm", "ci", "--silent", "--no-fund", "--no-audit"], cwd=NODE, check=True)
+    complete = (NODE / "node_modules" / ".package-lock.json").is_file()
+    package = NODE / "node_modules" / "ilp-settlement-core" / "package.json"
+    return complete and package.is_file() and json.loads(package.read_text())["version"] == ORIGINAL_VERSION
