@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ethereum test check redis node mutation soak bench lock clean
+.PHONY: help demo ethereum test check redis node mutation soak bench bench-check lock clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,9 @@ soak: $(VENV)/dev redis node  ## The long forms: many lives, kills of workers an
 
 bench: $(VENV)/dev redis  ## Measure the canonical workload beside the original (needs Node.js) and beside a bare loop.
 	$(BIN)/python -m benchmarks
+
+bench-check: $(VENV)/dev redis node  ## Whether speed, beside the original and beside floors, has fallen far below what is committed.
+	$(BIN)/python -m benchmarks check
 
 lock:  ## Resolve the exact versions again (needs uv).
 	uv pip compile --quiet --universal --no-header --generate-hashes pyproject.toml -o requirements.lock

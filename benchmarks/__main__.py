@@ -6,16 +6,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from benchmarks.accept import measure_accept
+from benchmarks.check import COMMITTED, check, short_forms
 from benchmarks.contenders import SERVERS, STORES
 from benchmarks.credit import measure_credit
 from benchmarks.embedded import BACKENDS, EMBEDDED_STORES, measure_embedded
-from benchmarks.figures import Row, print_table, write_json
+from benchmarks.figures import Row, print_table, read_rows, write_json
 from benchmarks.growth import measure_growth
 from benchmarks.memory import measure_memory
 from benchmarks.recover import measure_recover
@@ -108,6 +110,21 @@ def _show(measure: Measure, json_file: Path | None) -> None:
     print_table(rows)
     if json_file is not None:
         write_json(json_file, rows)
+
+
+@main.command("check")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Measure thrice, and commit this file.")
+@click.pass_context
+def check_ratios(ctx: click.Context, *, json_file: Path | None) -> None:
+    """Whether a ratio has fallen below half of the committed one, in each of three tries."""
+    if json_file is not None:
+        write_json(json_file, [row for measure in short_forms(rounds=3).values() for row in run(measure)])
+        return
+    measures = {name: partial(run, measure) for name, measure in short_forms(rounds=1).items()}
+    regressions = check(measures, read_rows(COMMITTED)[1])
+    for regression in regressions:
+        print(regression)
+    ctx.exit(1 if regressions else 0)
 
 
 @main.command()
