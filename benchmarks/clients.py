@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+import uuid
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -25,6 +26,8 @@ ONE = Decimal(1)
 CLIENTS = 64
 
 BATCH = 500
+
+PATIENCE_S = 60.0
 
 
 def account_name(number: int) -> str:
@@ -64,6 +67,8 @@ class Clients:
         self._names = [account_name(number) for number in range(accounts)]
         self._asked: defaultdict[str, deque[float]] = defaultdict(deque)
         self._number = 0
+        self._run = uuid.uuid4().hex
+        """Others may have asked on the same store."""
         self.accepted = 0
         self.settled = 0
         self.took_s: list[float] = []
@@ -78,7 +83,7 @@ class Clients:
                 self._number += 1
                 name = self._names[self._number % len(self._names)]
                 self._asked[name].append(time.perf_counter())
-                await request(name, ONE, _key(self._number))
+                await request(name, ONE, self._key(self._number))
                 self.accepted += 1
 
         async with anyio.create_task_group() as tasks:
@@ -93,7 +98,12 @@ class Clients:
         self.settled += int(amount)
         return amount
 
+    async def wait_settled(self, active: Callable[[], int]) -> None:
+        """Wait until everything accepted is settled, and no account is at work any more."""
+        with anyio.fail_after(PATIENCE_S):
+            while self.settled < self.accepted or active():
+                await anyio.sleep(0.002)
 
-def _key(number: int) -> str:
-    # far from the one before, as random keys are, so that a store has to look in another place for each
-    return f"{number * SCATTER % 2**32:08x}-asked-{number}"
+    def _key(self, number: int) -> str:
+        # far from the one before, as random keys are, so that a store has to look in another place for each
+        return f"{number * SCATTER % 2**32:08x}-{number}-{self._run}"

@@ -83,8 +83,7 @@ async def live(store: Store, clients: Clients, seconds: float) -> Figures:
     async with open_core(lambda _: clients, store=store, connector=TakingConnector()) as core:
         began = time.perf_counter()
         await clients.ask(core.request_settlement, seconds=seconds)
-        while clients.settled < clients.accepted or core.statistics().active_lanes:
-            await anyio.sleep(0.002)
+        await clients.wait_settled(lambda: core.statistics().active_lanes)
         return _figures(clients, time.perf_counter() - began)
 
 
@@ -93,8 +92,7 @@ async def live_bare(store: Store, clients: Clients, seconds: float) -> Figures:
     async with open_bare_core(store, clients) as core:
         began = time.perf_counter()
         await clients.ask(core.request_settlement, seconds=seconds)
-        while clients.settled < clients.accepted or core.active:
-            await anyio.sleep(0.002)
+        await clients.wait_settled(lambda: core.active)
         return _figures(clients, time.perf_counter() - began)
 
 

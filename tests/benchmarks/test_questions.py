@@ -35,7 +35,7 @@ TINY: dict[str, Callable[[Path], Iterator[Row]]] = {
     "credit": lambda folder: measure_credit(folder, ours=[TRIO], accounts=[2], seconds=0.1, backlog=20, rounds=1),
     "recover": lambda folder: measure_recover(folder, owing=[20]),
     "memory": lambda folder: measure_memory(folder, at_rest=200, active=20, queued=20),
-    "growth": lambda folder: measure_growth(folder, rows=[0, 2000], seconds=0.1, rounds=1),
+    "growth": lambda folder: measure_growth(folder, rows=[0, 2000], seconds=0.1, rounds=2),
     "workers": lambda folder: measure_workers(folder, workers=[2], accounts=2, seconds=1, rounds=1),
     "shutdown": lambda folder: measure_shutdown(folder, backends=["asyncio"], active=[20]),
 }
