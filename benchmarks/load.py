@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
+from http import HTTPStatus
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from benchmarks.servers import NODE
@@ -33,12 +36,11 @@ def ask_each(url: str, count: int) -> None:
 def closed_loop(url: str, *, accounts: int, seconds: int) -> Figures:
     """Ask again as soon as the answer is there, on each of 64 connections."""
     measured = _node("closed_loop.js", url, accounts, CONNECTIONS, seconds, seconds=seconds)
-    if measured["refused"]:
-        raise RuntimeError(f"{url} refused {measured['refused']} requests")
     return {
         "requests/s": measured["per_second"],
         "p50 ms": measured["p50_ms"],
         "p99 ms": measured["p99_ms"],
+        "refused": measured["refused"],
         "accepted": measured["accepted"],
         "took s": measured["took_s"],
     }
@@ -51,11 +53,18 @@ def open_loop(url: str, *, accounts: int, rate: int, seconds: int) -> Figures:
 
 
 def tell(url: str, message: object) -> Any:
-    """Send the engine a message, by the account-0 of its server, and return its answer."""
+    """Send the engine a message, by the account-0 of its server, and return its answer; wait while it has no time."""
     headers = {"Content-Type": "application/octet-stream"}
     request = Request(f"{url}/accounts/account-0/messages", data=json.dumps(message).encode(), headers=headers)
-    with urlopen(request, timeout=PATIENCE_S) as answer:
-        return json.loads(answer.read())
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with urlopen(request, timeout=PATIENCE_S) as answer:
+                return json.loads(answer.read())
+        except HTTPError as refused:
+            if refused.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 def get(url: str) -> Any:
