@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from benchmarks.accept import measure_accept
+from benchmarks.chart import draw, write_tables
 from benchmarks.check import COMMITTED, check, short_forms
 from benchmarks.contenders import SERVERS, STORES
 from benchmarks.credit import measure_credit
@@ -110,6 +111,15 @@ def _show(measure: Measure, json_file: Path | None) -> None:
     print_table(rows)
     if json_file is not None:
         write_json(json_file, rows)
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def chart(*, file: Path) -> None:
+    """Draw results.svg, and write the tables of the README, from what `all --json FILE` has kept."""
+    about, rows = read_rows(file)
+    draw(rows)
+    write_tables(about, rows)
 
 
 @main.command("check")
