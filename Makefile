@@ -35,6 +35,7 @@ test: check redis node  ## Install all that tests need, then run linters, types 
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --format=total
 	$(BIN)/python -m coverage report --fail-under=99 --include='settlement_core/values/*,settlement_core/abc.py,settlement_core/core/*'
+	$(BIN)/python -m benchmarks check
 
 check: $(VENV)/dev  ## Linters, formatting and types only.
 	$(BIN)/ruff check
