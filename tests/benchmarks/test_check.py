@@ -41,6 +41,15 @@ def test_a_ratio_that_stays_below_half_is_told() -> None:
     assert check({"q": lambda: measured(0.9)}, measured(2.0)) == ["q, w: ours is 0.90 of original, was 2.00"]
 
 
+def test_who_waits_for_the_disk_is_not_held_against_who_does_not() -> None:
+    """A busy disk is no regression: ratios to a floor, or to memory, do not count for what is durable."""
+    ours, floor = measured(2.0)
+    durable = replace(ours, durability="fsync always", ratios={"original, memory": 2.0, "its floor": 0.5})
+    original = replace(floor, subject="original, memory", ratios={})
+    slow = replace(durable, ratios={"original, memory": 0.1, "its floor": 0.1})
+    assert check({"q": lambda: [slow, original]}, [durable, original]) == []
+
+
 def test_a_ratio_that_nobody_committed_is_not_passed_over() -> None:
     """What is new, or has another name, needs a committed ratio."""
     with pytest.raises(LookupError, match="no ratio is committed"):
@@ -63,7 +72,7 @@ def test_a_core_that_waits_before_each_request_is_found(monkeypatch: pytest.Monk
     request = Core.request_settlement
 
     async def request_later(*args: object, **kwargs: object) -> object:
-        await anyio.sleep(0.2)
+        await anyio.sleep(0.5)
         return await request(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Core, "request_settlement", request_later)
