@@ -6,6 +6,7 @@ A credit keeps its amount and its idempotency key for ever; only a person can ha
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 
 import anyio
 
@@ -61,28 +62,18 @@ class IncomingLane(Lane):
                 self.context.crediting.release()
             match outcome:
                 case Acknowledged():
-                    await self.close(attempt, attempt.amount)
+                    await self.close(attempt, attempt.amount, partial(self._acknowledged, attempt, started))
                     self.succeeded()
-                    self.context.observe(
-                        CreditAcknowledged(
-                            account_id=self.account_id,
-                            attempt_id=attempt.attempt_id,
-                            amount=attempt.amount,
-                            took_s=anyio.current_time() - started,
-                        )
-                    )
                     return
                 case Refused(reason):
-                    await self.park(attempt, reason)
-                    self.succeeded()
-                    self.context.observe(
-                        CreditHeld(
-                            account_id=self.account_id,
-                            attempt_id=attempt.attempt_id,
-                            amount=attempt.amount,
-                            reason=reason,
-                        )
+                    held = CreditHeld(
+                        account_id=self.account_id,
+                        attempt_id=attempt.attempt_id,
+                        amount=attempt.amount,
+                        reason=reason,
                     )
+                    await self.park(attempt, reason, partial(self.context.observe, held))
+                    self.succeeded()
                     return
                 case Unanswered(reason):
                     await self.rest(self.failed(reason), reason)
@@ -100,3 +91,13 @@ class IncomingLane(Lane):
             self.context.crediting.release()
             return False
         return True
+
+    def _acknowledged(self, attempt: Attempt, started: float) -> None:
+        self.context.observe(
+            CreditAcknowledged(
+                account_id=self.account_id,
+                attempt_id=attempt.attempt_id,
+                amount=attempt.amount,
+                took_s=anyio.current_time() - started,
+            )
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,6 +39,10 @@ class LaneStatus:
     failures: int
     last_error: str
     next_try_in_s: float | None
+
+
+def _tell_nothing() -> None:
+    """An attempt was handed back before it was begun."""
 
 
 class Lane(ABC):
@@ -197,21 +202,22 @@ class Lane(ABC):
         self.doing = "making sure of the lease"
         await self.context.sharing.confirm(self.account_id, self.lease)
 
-    async def close(self, attempt: Attempt, settled: Decimal) -> None:
-        """Record how much of the attempt moved, and wait until that is durable."""
-        await self._end(attempt, self._closing(attempt.attempt_id, settled))
+    async def close(self, attempt: Attempt, settled: Decimal, tell: Callable[[], None] = _tell_nothing) -> None:
+        """Record how much of the attempt moved, and wait until that is durable; then `tell` is called, in any case."""
+        await self._end(attempt, self._closing(attempt.attempt_id, settled), tell)
         # what did not move is queued again
         self._ended = self._ended and settled == attempt.amount
 
-    async def park(self, attempt: Attempt, reason: str) -> None:
-        """Record that a person has to decide about the attempt, and wait until that is durable."""
+    async def park(self, attempt: Attempt, reason: str, tell: Callable[[], None] = _tell_nothing) -> None:
+        """Record that a person must decide about the attempt, and wait until that is durable; `tell` as for `close`."""
         await self._end(
             attempt,
             Hold(account_id=self.account_id, attempt_id=attempt.attempt_id, reason=reason, lease=self.lease),
+            tell,
         )
 
-    async def _end(self, attempt: Attempt, command: Close | Hold) -> None:
-        ending = Ending(self.context, attempt, command, again=self._claiming(attempt.attempt_id))
+    async def _end(self, attempt: Attempt, command: Close | Hold, tell: Callable[[], None]) -> None:
+        ending = Ending(self.context, attempt, command, again=self._claiming(attempt.attempt_id), tell=tell)
         self.doing = "recording"
         await ending.wait()
         self._ended = not ending.repeated

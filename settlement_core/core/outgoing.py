@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -90,12 +91,10 @@ class OutgoingLane(Lane):
         await self._record(attempt, settled, shortfall=_shortfall(settled, of=attempt.amount))
 
     async def _doubt(self, attempt: Attempt, reason: str) -> None:
-        await self.park(attempt, reason)
-        self.context.observe(
-            SettlementInDoubt(
-                account_id=self.account_id, attempt_id=attempt.attempt_id, amount=attempt.amount, reason=reason
-            )
+        doubt = SettlementInDoubt(
+            account_id=self.account_id, attempt_id=attempt.attempt_id, amount=attempt.amount, reason=reason
         )
+        await self.park(attempt, reason, partial(self.context.observe, doubt))
 
     # the verifiable contract
 
@@ -115,13 +114,11 @@ class OutgoingLane(Lane):
     async def _note(self, attempt: Attempt, payment: Payment) -> bool:
         """Make the payment durable before anything can move; False if the attempt is to be claimed again."""
         note = Note(account_id=self.account_id, attempt_id=attempt.attempt_id, payment=payment, lease=self.lease)
+        noted = PaymentNoted(account_id=self.account_id, attempt_id=attempt.attempt_id, amount=payment.amount)
         try:
-            await self.context.journal.ask(note)
+            await self.context.journal.submit(note, lambda *_: self.context.observe(noted)).wait()
         except UnknownAttempt:
             return False  # the store forgot it, so its money is in the queue again
-        self.context.observe(
-            PaymentNoted(account_id=self.account_id, attempt_id=attempt.attempt_id, amount=payment.amount)
-        )
         return True
 
     async def _prepare(self, engine: VerifiableEngine, attempt: Attempt) -> Payment | None:
@@ -195,7 +192,13 @@ class OutgoingLane(Lane):
 
     async def _record(self, attempt: Attempt, settled: Decimal, *, shortfall: str | None = None) -> None:
         """Close the attempt; if it fell short, wait until the rest is worth another try."""
-        await self.close(attempt, settled)
+        await self.close(attempt, settled, partial(self._recorded, attempt, settled))
+        if settled > 0:
+            self.succeeded()
+        if shortfall is not None:
+            await self.rest(self.failed(shortfall), shortfall, deaf=False)
+
+    def _recorded(self, attempt: Attempt, settled: Decimal) -> None:
         self.context.observe(
             SettlementRecorded(
                 account_id=self.account_id,
@@ -205,10 +208,6 @@ class OutgoingLane(Lane):
                 took_s=anyio.current_time() - self._began,
             )
         )
-        if settled > 0:
-            self.succeeded()
-        if shortfall is not None:
-            await self.rest(self.failed(shortfall), shortfall, deaf=False)
 
     def _within(self, amount: object, attempt: Attempt, *, limit: Decimal, did: str) -> Decimal:
         try:
@@ -247,9 +246,10 @@ class OutgoingLane(Lane):
             if isinstance(answer, Failed):
                 await self._rest_before(step, answer.reason)
                 return
-        await self.context.journal.ask(FinishStep(account_id=self.account_id, step=step, lease=self.lease))
+        finished = FinishStep(account_id=self.account_id, step=step, lease=self.lease)
+        ready = AccountReady(account_id=self.account_id, step=step)
+        await self.context.journal.submit(finished, lambda *_: self.context.observe(ready)).wait()
         self.succeeded()
-        self.context.observe(AccountReady(account_id=self.account_id, step=step))
 
     async def _rest_before(self, step: Step, reason: str) -> None:
         delay_s = self.failed(f"{step} failed: {reason}")

@@ -2,11 +2,13 @@
 
 A store with replicas may lose the last moments when it fails over, although it had acknowledged them. Money that
 moved for a forgotten attempt is in the queue again, and would move twice; so it is claimed under the same id and ended
-once more, by the journal itself, since whoever waits here may be cut.
+once more, by the journal itself, since whoever waits here may be cut. For the same reason it is the journal that has
+observers told of the end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
@@ -36,19 +38,23 @@ class Ending:
         attempt: the attempt as it was claimed.
         command: closes or parks it.
         again: claims under the same id, as the attempt was claimed, should the store have forgotten it.
+        tell: is called once the end is durable, even if nobody waits for it any more.
     """
 
-    __slots__ = ("_attempt", "_claim", "_command", "_context", "_handle", "_moved", "_repeated")
+    __slots__ = ("_attempt", "_claim", "_command", "_context", "_handle", "_moved", "_repeated", "_tell")
 
-    def __init__(self, context: Context, attempt: Attempt, command: Close | Hold, again: Claim) -> None:
+    def __init__(
+        self, context: Context, attempt: Attempt, command: Close | Hold, again: Claim, tell: Callable[[], None]
+    ) -> None:
         self._context = context
         self._attempt = attempt
         self._command = command
         self._claim = again
+        self._tell = tell
         # what is parked may have moved
         self._moved = command.settled if isinstance(command, Close) else attempt.amount
         self._repeated: tuple[Handle[Claimed | NothingToClaim | StepDue], Handle[Applied]] | None = None
-        self._handle = context.journal.submit(command, refused=self._refused)
+        self._handle = context.journal.submit(command, self._ended, self._refused)
 
     @property
     def repeated(self) -> bool:
@@ -67,8 +73,13 @@ class Ending:
                 raise self._lost(str(problem)) from None
             raise
 
+    def _ended(self, *_: object) -> None:
+        self._tell()
+
     def _refused(self, problem: Exception) -> None:
         if not self._moved:
+            if isinstance(problem, UnknownAttempt):
+                self._tell()  # what is forgotten is in the queue again, as it was to be
             return
         if isinstance(problem, LeaseLost) and isinstance(self._command, Close):
             self._observe(MovedUnrecorded, amount=self._moved)
@@ -76,7 +87,7 @@ class Ending:
             self._observe(AttemptForgotten, amount=self._attempt.amount)
             # both at once: there must be no moment at which only the claim is on its way
             journal = self._context.journal
-            self._repeated = (journal.submit(self._claim), journal.submit(self._command))
+            self._repeated = (journal.submit(self._claim), journal.submit(self._command, self._ended))
 
     async def _wait_repeated(self, claim: Handle[Claimed | NothingToClaim | StepDue], ending: Handle[Applied]) -> None:
         answer = await claim.wait()
@@ -97,7 +108,7 @@ class Ending:
             MovedMoreThanKnown, moved=self._moved, known=found.amount, excess=subtract(self._moved, found.amount)
         )
         assert isinstance(self._command, Close)
-        await self._context.journal.ask(replace(self._command, settled=found.amount))
+        await self._context.journal.submit(replace(self._command, settled=found.amount), self._ended).wait()
 
     def _observe(self, kind: type[AttemptForgotten | MovedMoreThanKnown | MovedUnrecorded], **facts: Decimal) -> None:
         self._context.observe(

@@ -11,6 +11,8 @@ import pytest
 
 from settlement_core.core.config import CoreConfig
 from settlement_core.testing.stepping import every_cancel_point
+from settlement_core.values.amounts import total
+from settlement_core.values.events import CreditAcknowledged, SettlementInDoubt, SettlementRecorded
 from tests.core.worlds import D, FakeConnector, MemoryLedger, MinimalEngine, VerifiableEngine, World, until
 
 
@@ -100,3 +102,21 @@ def test_a_credit_cut_anywhere_is_credited_once_under_one_key(backend: str, cras
         return World(MinimalEngine(), connector=FakeConnector(takes_s=0.5), config=CoreConfig(shutdown_s=0.1))
 
     assert every_cut(backend, make_world, check, crash=crash) > 20
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+@pytest.mark.parametrize("verifiable", [True, False], ids=["verifiable", "minimal"])
+def test_what_observers_are_told_adds_up_wherever_a_life_is_cut(backend: str, *, verifiable: bool) -> None:
+    """Between a record and the telling of it there is nothing to cut: what is in the books was told, once."""
+
+    def check(world: World) -> None:
+        outgoing, incoming = world.account().outgoing, world.account().incoming
+        assert total(event.amount for event in world.ears.of(SettlementRecorded)) == outgoing.settled
+        assert total(event.amount for event in world.ears.of(SettlementInDoubt)) == outgoing.parked
+        assert total(event.amount for event in world.ears.of(CreditAcknowledged)) == incoming.settled == 3
+        assert outgoing.settled + outgoing.parked == 10
+
+    def make_world() -> World:
+        return World(VerifiableEngine(MemoryLedger()) if verifiable else MinimalEngine())
+
+    assert every_cut(backend, make_world, check, crash=False) > 20

@@ -116,8 +116,8 @@ def closed_with_all_when_part_was_paid(patch: pytest.MonkeyPatch) -> None:
     """What is left over is forgotten."""
     close = Lane.close
 
-    async def close_all(lane: Lane, attempt: Attempt, settled: Any) -> None:
-        await close(lane, attempt, attempt.amount if settled else settled)
+    async def close_all(lane: Lane, attempt: Attempt, settled: Any, *tell: Any) -> None:
+        await close(lane, attempt, attempt.amount if settled else settled, *tell)
 
     patch.setattr(Lane, "close", close_all)
 
@@ -165,7 +165,7 @@ def an_unanswered_credit_is_merged_into_the_next(patch: pytest.MonkeyPatch) -> N
 def a_refused_credit_is_dropped(patch: pytest.MonkeyPatch) -> None:
     """Instead of waiting for a person."""
 
-    async def drop(lane: Lane, attempt: Attempt, reason: str) -> None:
+    async def drop(lane: Lane, attempt: Attempt, reason: str, *tell: Any) -> None:
         await lane.close(attempt, attempt.amount)
 
     patch.setattr(IncomingLane, "park", drop)
