@@ -6,6 +6,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any
 
 from settlement_core.stores._json import pausing_of, thaw
@@ -119,14 +120,16 @@ _OWNED = f"""
     SELECT {ATTEMPT_COLUMNS}, coalesce(a.account_id, '#' || t.account_no)
     FROM attempts t %s LEFT JOIN accounts a ON a.account_no = t.account_no
 """
-_HISTORY = f"{_OWNED % ''} WHERE t.attempt_no > ? ORDER BY t.attempt_no"
-_HISTORY_OF_ACCOUNT = f"""
-    {_OWNED % "INDEXED BY attempts_account"} WHERE t.account_no = ? AND t.attempt_no > ? ORDER BY t.attempt_no
-"""
-_HISTORY_OF_STATE = f"""
-    {_OWNED % "INDEXED BY attempts_unclosed"}
-    WHERE t.state = ? AND t.state <> 'closed' AND t.attempt_no > ? ORDER BY t.attempt_no
-"""
+# each oldest first, and newest first
+_WAYS = ("t.attempt_no > ? ORDER BY t.attempt_no", "t.attempt_no < ? ORDER BY t.attempt_no DESC")
+_HISTORY = tuple(f"{_OWNED % ''} WHERE {way}" for way in _WAYS)
+_HISTORY_OF_ACCOUNT = tuple(
+    f"{_OWNED % 'INDEXED BY attempts_account'} WHERE t.account_no = ? AND {way}" for way in _WAYS
+)
+_HISTORY_OF_STATE = tuple(
+    f"{_OWNED % 'INDEXED BY attempts_unclosed'} WHERE t.state = ? AND t.state <> 'closed' AND {way}" for way in _WAYS
+)
+_PAST_ALL = 2**63 - 1
 
 
 def history(session: Session, command: c.History) -> list[Attempt]:
@@ -134,21 +137,22 @@ def history(session: Session, command: c.History) -> list[Attempt]:
 
     Attempts that are not closed are few, and have an index of their own.
     """
-    start = 0
+    start, way = (_PAST_ALL, 1) if command.newest else (0, 0)
     if command.after is not None:
         (start,) = session.execute(_FIND_CURSOR, (command.after,)).fetchone()
         if start is None:
             return []
     rows: Iterable[tuple[Any, ...]]
     if command.states and AttemptState.CLOSED not in command.states:
-        rows = heapq.merge(*(session.execute(_HISTORY_OF_STATE, (state.value, start)) for state in command.states))
+        pages = (session.execute(_HISTORY_OF_STATE[way], (state.value, start)) for state in command.states)
+        rows = heapq.merge(*pages, key=itemgetter(0), reverse=command.newest)
     elif command.account_id is None:
-        rows = session.execute(_HISTORY, (start,))
+        rows = session.execute(_HISTORY[way], (start,))
     else:
         account = session.find_account(command.account_id)
         if account is None:
             return []
-        rows = session.execute(_HISTORY_OF_ACCOUNT, (account.account_no, start))
+        rows = session.execute(_HISTORY_OF_ACCOUNT[way], (account.account_no, start))
     found: list[Attempt] = []
     for row in rows:
         if len(found) == command.limit:

@@ -210,12 +210,23 @@ def _upkeep() -> st.SearchStrategy[c.Command[Any]]:
 
 def _questions() -> st.SearchStrategy[c.Command[Any]]:
     history = st.one_of(
-        st.builds(c.History, states=st.frozensets(st.sampled_from(AttemptState)), limit=st.just(1000)),
+        st.builds(
+            c.History,
+            states=st.frozensets(st.sampled_from(AttemptState)),
+            limit=st.just(1000),
+            newest=st.booleans(),
+        ),
         st.builds(
             lambda ids, cut, facts: c.History(account_id=ids[0], after=ids[1] if cut else None, **facts),
             _attempts,
             st.booleans(),
-            st.fixed_dictionaries({"states": st.frozensets(st.sampled_from(AttemptState)), "limit": _limits}),
+            st.fixed_dictionaries(
+                {
+                    "states": st.frozensets(st.sampled_from(AttemptState)),
+                    "limit": _limits,
+                    "newest": st.booleans(),
+                }
+            ),
         ),
     )
     return st.one_of(

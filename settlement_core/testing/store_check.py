@@ -207,9 +207,10 @@ def _check_pages(store: Store) -> None:
         for direction in Direction
     ]
     queries += [
-        (c.History(account_id=owner, states=chosen), lambda attempt: attempt.attempt_id)
+        (c.History(account_id=owner, states=chosen, newest=newest), lambda attempt: attempt.attempt_id)
         for chosen in states
         for owner in (None, *ACCOUNTS)
+        for newest in (False, True)
     ]
     for query, cursor in queries:
         whole = ask(replace(query, limit=_ALL))

@@ -359,6 +359,8 @@ class Due(Command[list[str]]):
 class History(Command[list[Attempt]]):
     """Attempts, oldest first, after the attempt with id `after`; only those in `states`, if any are named.
 
+    With `newest` they come newest first, so that those after an attempt are older than it.
+
     Those of one account are in the exact order of their claims. Where no account is named, `after_account` says
     whose the attempt `after` is; without it, a store of many accounts may take long to find it.
     """
@@ -368,6 +370,7 @@ class History(Command[list[Attempt]]):
     after: str | None = None
     limit: int = 100
     after_account: str | None = None
+    newest: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

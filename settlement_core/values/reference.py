@@ -388,7 +388,7 @@ class Books:
     def _history(self, command: c.History) -> list[Attempt]:
         found: list[Attempt] = []
         waiting = command.after is not None
-        for account_id, attempt_id in self.order:
+        for account_id, attempt_id in reversed(self.order) if command.newest else self.order:
             if len(found) == command.limit:
                 break
             if waiting:

@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 
 from settlement_core.stores._json import thaw
 from settlement_core.stores.redis.account import AccountView
-from settlement_core.stores.redis.layout import Keyspace, PartitionKeys, attempt_of, suspense_of
+from settlement_core.stores.redis.layout import Keyspace, attempt_of, suspense_of
 from settlement_core.stores.redis.looking import look
 from settlement_core.stores.redis.scripts import Call, Reply, script
 from settlement_core.values import commands as c
@@ -67,8 +67,8 @@ def overview(places: Keyspace, command: c.Overview) -> Work[list[AccountOverview
 def history(places: Keyspace, command: c.History) -> Work[list[Attempt]]:
     """Return one page of attempts, of all accounts or of one, of some states or of all.
 
-    They are in order of their claims in each partition, and partitions are merged by when that was. Attempts that
-    are not closed are few, and have an index of their own.
+    They are in order of their claims in each partition, and partitions are merged by when that was, either way. Those
+    that are not closed are few, and have an index of their own.
     """
     unclosed = bool(command.states) and AttemptState.CLOSED not in command.states
     partitions = places.partitions if command.account_id is None else [places.partition(command.account_id)]
@@ -79,7 +79,8 @@ def history(places: Keyspace, command: c.History) -> Work[list[Attempt]]:
             return []
     found: list[Attempt] = []
     while len(found) < command.limit:
-        page = yield from _page(partitions, cursor, min(_AT_ONCE, command.limit), unclosed=unclosed)
+        keys = [partition.unclosed if unclosed else partition.history for partition in partitions]
+        page = yield from _page(keys, cursor, min(_AT_ONCE, command.limit), newest=command.newest)
         if not page:
             break
         cursor = page[-1]
@@ -109,21 +110,15 @@ def _find_cursor(places: Keyspace, command: c.History) -> Work[_Cursor | None]:
     return None
 
 
-def _page(
-    partitions: Sequence[PartitionKeys], cursor: _Cursor | None, limit: int, *, unclosed: bool
-) -> Work[list[_Cursor]]:
-    """Return the next members after the cursor."""
+def _page(keys: Sequence[str], cursor: _Cursor | None, limit: int, *, newest: bool) -> Work[list[_Cursor]]:
+    """Return the next members after the cursor, on the way from the oldest, or from the newest, on."""
+    order, first, last = ("ZREVRANGEBYSCORE", "+inf", "-inf") if newest else ("ZRANGEBYSCORE", "-inf", "+inf")
     # from the cursor's instant on: other partitions may have claimed at the same one
-    start = "-inf" if cursor is None else repr(cursor[0])
-    pages = yield [
-        Call(
-            "ZRANGEBYSCORE",
-            [partition.unclosed if unclosed else partition.history],
-            [start, "+inf", "WITHSCORES", "LIMIT", 0, limit + 1],
-        )
-        for partition in partitions
-    ]
+    start = first if cursor is None else repr(cursor[0])
+    pages = yield [Call(order, [key], [start, last, "WITHSCORES", "LIMIT", 0, limit + 1]) for key in keys]
     members = ((float(score), member) for page in pages for member, score in zip(page[::2], page[1::2], strict=True))
+    if newest:
+        return heapq.nlargest(limit, (place for place in members if cursor is None or place < cursor))
     return heapq.nsmallest(limit, (place for place in members if cursor is None or place > cursor))
 
 
