@@ -16,7 +16,7 @@ from typing import Any
 
 import anyio
 import sniffio
-from hypercorn.events import RawData, Updated
+from hypercorn.events import Closed, RawData, Updated
 
 __all__ = ["Connections", "guard_hypercorn", "raise_file_limit", "room_for"]
 
@@ -206,7 +206,13 @@ class _Guarded:
                 self.note(idle=event.idle)
             elif isinstance(event, RawData) and not event.data:
                 return  # the end of a body whose length was told
-        await self._send(parent.protocol_send(event))
+        if isinstance(event, Closed):
+            # an app is cancelled when its request has ended, maybe here in the middle of closing the connection, which
+            # would then stay open
+            with anyio.move_on_after(SEND_S, shield=True):
+                await self._send(parent.protocol_send(event))
+        else:
+            await self._send(parent.protocol_send(event))
 
     async def _close(self) -> None:
         parent: Any = super()

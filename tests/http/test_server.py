@@ -21,7 +21,7 @@ from settlement_core.server import ServerConfig, start_server
 from settlement_core.values.errors import LocalError
 from settlement_core.values.events import CoreStopped
 from tests.core.worlds import D, MinimalEngine, World
-from tests.http.sockets import LOCAL, PATIENCE_S, connected, open_engine_server
+from tests.http.sockets import LOCAL, PATIENCE_S, Running, connected, open_engine_server
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +89,45 @@ async def test_an_idle_connection_is_closed_at_once_and_nothing_delays_the_shutd
         assert await silent.closed()
         await until(lambda: world.ears.of(CoreStopped) != [])
         assert anyio.current_time() - began < 1
+
+
+class Telling(MinimalEngine):
+    """Tells of its ledger once the gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = anyio.Event()
+        self.asked = False
+
+    async def status(self) -> dict[str, str]:
+        """Wait for the gate."""
+        self.asked = True
+        await self.gate.wait()
+        return {"balance": "5"}
+
+
+async def test_an_operators_connection_is_closed_when_its_last_request_is_answered() -> None:
+    """Quart's task for a request is cancelled at its end, in the middle of closing the connection as it may be."""
+    engine = Telling()
+    world = World(engine)
+    config = ServerConfig(port=0, admin_port=0, drain_s=60)
+    async with open_engine_server(world, config) as server, connected(_admin_port(server)) as client:
+        assert (await client.request("GET", "/accounts")).status == 200
+        await client.send("GET", "/engine")
+        await until(lambda: engine.asked)
+        server.stop.set()
+        await anyio.sleep(0.1)
+        engine.gate.set()
+        assert (await client.receive()).json()["status"] == {"balance": "5"}
+        began = anyio.current_time()
+        assert await client.closed()
+        await until(lambda: world.ears.of(CoreStopped) != [])
+        assert anyio.current_time() - began < 5
+
+
+def _admin_port(server: Running) -> int:
+    assert server.addresses.admin_url is not None
+    return int(server.addresses.admin_url.rsplit(":", 1)[1])
 
 
 async def test_shutdown_lets_requests_and_payments_under_way_end_and_takes_no_more() -> None:
