@@ -30,6 +30,8 @@ from settlement_core.http.gate import AccessRules, Gate
 from settlement_core.http.guarding import Connections, guard_hypercorn, room_for
 from settlement_core.http.health import HEALTH_PATHS
 from settlement_core.http.requests import Dialect
+from settlement_core.observers.activity import Activity
+from settlement_core.observers.feed import EventFeed
 from settlement_core.observers.several import SeveralObservers
 from settlement_core.values.errors import LocalError
 
@@ -147,8 +149,8 @@ async def start_server(
             if admin_listener is not None:
                 admin_edge.refuse_strangers(admin_listener)
         # who is never asked need not count
-        metrics = None if admin_listener is None else _make_metrics()
-        told = SeveralObservers(*(one for one in (observer, metrics, webhooks) if one is not None))
+        shown = _Shown() if admin_listener is None else _Shown(_make_metrics(), EventFeed(), Activity())
+        told = SeveralObservers(*(one for one in (observer, webhooks, *shown.observers()) if one is not None))
         async with (
             open_core(connect_engine, store=store, connector=connector, config=core_config, observer=told) as core,
             anyio.create_task_group() as tasks,
@@ -162,14 +164,31 @@ async def start_server(
             admin_url = None
             if admin_listener is not None:
                 admin_url = admin_edge.url(admin_listener)
-                admin = create_admin_app(core, metrics=metrics, webhooks=webhooks)
+                admin = create_admin_app(
+                    core, metrics=shown.metrics, webhooks=webhooks, feed=shown.feed, activity=shown.activity
+                )
                 tasks.start_soon(_serve, admin, admin_edge, admin_listener, stop, name="admin http")
             task_status.started(ServerAddresses(edge.url(listener), admin_url))
             try:
                 await shutdown_trigger()
             finally:
                 core.refuse_new_work()
+                # who follows events would have the server drain for as long as it may
+                if shown.feed is not None:
+                    shown.feed.close()
             stop.set()
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The observers whose findings the operator's API shows."""
+
+    metrics: Metrics | None = None
+    feed: EventFeed | None = None
+    activity: Activity | None = None
+
+    def observers(self) -> tuple[Observer | None, ...]:
+        return self.metrics, self.activity, self.feed
 
 
 def _make_metrics() -> Metrics | None:

@@ -12,7 +12,7 @@ from settlement_core.values.amounts import ZERO, add
 from settlement_core.values.commands import Due, History, Overview, Suspense
 from settlement_core.values.records import AccountOverview, Attempt, AttemptState, Direction, SuspenseItem
 
-__all__ = ["MAX_COUNTED", "Lot", "StoreFigures", "look_at_store"]
+__all__ = ["MAX_COUNTED", "Lot", "StoreFigures", "look_at_store", "look_at_waiting"]
 
 T = TypeVar("T")
 Kind: TypeAlias = tuple[Direction, AttemptState]
@@ -75,9 +75,15 @@ class StoreFigures:
 
 async def look_at_store(core: Core, now: float) -> StoreFigures:
     """Return what waits. Raises as `Core.ask`: no figures at all are better than half of them."""
+    figures = await look_at_waiting(core, now)
+    await _look_at_queues(core, figures)
+    return figures
+
+
+async def look_at_waiting(core: Core, now: float) -> StoreFigures:
+    """Return what waits for its end or for a person, without what is queued. Raises as `Core.ask`."""
     figures = StoreFigures(taken_at=now)
     await _look_at_attempts(core, figures)
-    await _look_at_queues(core, figures)
     await _look_at_suspense(core, figures)
     return figures
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection
 from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
-from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from quart import Quart, Response, request
@@ -20,16 +18,21 @@ from werkzeug.exceptions import HTTPException
 from settlement_core.auditing.audit import AuditReport, audit_steps
 from settlement_core.core.core import Core
 from settlement_core.http import views
+from settlement_core.http.answering import MAX_PAGE, answering, read_flag, read_limit, response_of
 from settlement_core.http.app import make_quart
 from settlement_core.http.asgi import BODY_DEADLINE_S
+from settlement_core.http.events import add_events
+from settlement_core.http.finding import find_accounts
 from settlement_core.http.health import add_health
 from settlement_core.http.openapi_admin import AMOUNT, describe_admin_api
 from settlement_core.http.problems import BadJson
-from settlement_core.http.responses import Response as Answer
-from settlement_core.http.responses import problem, problem_of
+from settlement_core.http.responses import problem_of
+from settlement_core.http.summing import Summaries
+from settlement_core.observers.activity import SPANS, Activity
+from settlement_core.observers.feed import EventFeed
 from settlement_core.values.amounts import check_amount
 from settlement_core.values.commands import Assign, History, Overview, Pause, Release, Resolve, Suspense, Workers
-from settlement_core.values.errors import InvalidAmount, SettlementError, UnknownAccount
+from settlement_core.values.errors import InvalidAmount, UnknownAccount
 from settlement_core.values.json_text import is_too_deep
 from settlement_core.values.records import AttemptState
 
@@ -39,18 +42,23 @@ if TYPE_CHECKING:
 
 __all__ = ["create_admin_app"]
 
-P = ParamSpec("P")
-
 _WRITTEN = re.compile(AMOUNT)
 
-MAX_PAGE = 1000
 MAX_BODY = 16 * 1024
 
 
-def create_admin_app(core: Core, *, metrics: Metrics | None = None, webhooks: Webhooks | None = None) -> Quart:
-    """Return the app; every answer but `/metrics` is JSON, every error problem+json.
+def create_admin_app(
+    core: Core,
+    *,
+    metrics: Metrics | None = None,
+    webhooks: Webhooks | None = None,
+    feed: EventFeed | None = None,
+    activity: Activity | None = None,
+) -> Quart:
+    """Return the app; what is not `/metrics` or `/events` is JSON, every error problem+json.
 
-    `metrics` is what `/metrics` shows, and must observe the core; of `webhooks` it shows the queue.
+    `metrics`, `feed` and `activity` are what `/metrics`, `/events` and `/activity` show, and must observe the core; of
+    `webhooks` the first shows the queue.
     """
     app = make_quart()
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
@@ -60,8 +68,20 @@ def create_admin_app(core: Core, *, metrics: Metrics | None = None, webhooks: We
     _add_actions(app, core)
     _add_description(app)
     add_health(app, core)
+    if feed is None:
+        _add_nothing(app, "/events", "this server tells no events: give its app a feed that observes the core")
+    else:
+        add_events(app, feed)
+    if activity is None:
+        _add_nothing(app, "/activity", "this server keeps no activity: give its app one that observes the core")
+    else:
+        _add_activity(app, activity)
     if metrics is None:
-        _add_no_metrics(app)
+        _add_nothing(
+            app,
+            "/metrics",
+            "this server counts nothing: pip install 'settlement-core[metrics]', and start it again",
+        )
     else:
         from settlement_core.http.metrics import add_metrics  # noqa: PLC0415 - needs what only `metrics` extra installs
 
@@ -71,54 +91,68 @@ def create_admin_app(core: Core, *, metrics: Metrics | None = None, webhooks: We
 
 def _add_queries(app: Quart, core: Core) -> None:
     @app.get("/accounts")
-    @_answering("after", "limit")
+    @answering("after", "limit", "prefix", "due")
     async def accounts() -> Any:
-        found = await core.ask(Overview(after=request.args.get("after", ""), limit=_limit()))
+        found = await find_accounts(
+            core,
+            after=request.args.get("after", ""),
+            limit=read_limit(),
+            prefix=request.args.get("prefix", ""),
+            due=read_flag("due"),
+        )
         return [views.account_view(account) for account in found]
 
     @app.get("/accounts/<account_id>")
-    @_answering()
+    @answering()
     async def account(account_id: str) -> Any:
         found = await core.ask(Overview(account_id=account_id))
         return [views.account_view(account) for account in found]
 
     @app.get("/attempts")
-    @_answering("account", "state", "after", "after_account", "limit")
+    @answering("account", "state", "after", "after_account", "limit", "newest")
     async def attempts() -> Any:
         query = History(
             account_id=request.args.get("account"),
             states=_states(),
             after=request.args.get("after"),
             after_account=request.args.get("after_account"),
-            limit=_limit(),
+            limit=read_limit(),
+            newest=read_flag("newest"),
         )
         return [views.attempt_view(attempt) for attempt in await core.ask(query)]
 
+    summaries = Summaries(core)
+
+    @app.get("/summary")
+    @answering()
+    async def summary() -> Any:
+        return await summaries.look()
+
     @app.get("/suspense")
-    @_answering("after", "limit")
+    @answering("after", "limit")
     async def suspense() -> Any:
-        found = await core.ask(Suspense(after=request.args.get("after", ""), limit=_limit()))
+        found = await core.ask(Suspense(after=request.args.get("after", ""), limit=read_limit()))
         return [views.suspense_view(item) for item in found]
 
     @app.get("/workers")
-    @_answering()
+    @answering()
     async def workers() -> Any:
         # a server that shares its store is one of those who do
         found = await core.ask(Workers())
         return views.workers_view(found, shared=bool(found), partitions=core.statistics().partitions)
 
     @app.get("/audit")
-    @_answering()
+    @answering()
     async def audit() -> Any:
         return (await _audit(core)).to_json()
 
     @app.get("/engine")
-    @_answering()
+    @answering()
     async def engine() -> Any:
         return {"engine": core.statistics().engine, "status": await core.engine_status()}
 
     @app.get("/statistics")
-    @_answering()
+    @answering()
     async def statistics() -> Any:
         lanes = [views.lane_view(lane) for lane in core.lanes()[:MAX_PAGE]]
         return asdict(core.statistics()) | {"lanes": lanes}
@@ -126,7 +160,7 @@ def _add_queries(app: Quart, core: Core) -> None:
 
 def _add_actions(app: Quart, core: Core) -> None:
     @app.post("/accounts/<account_id>/attempts/<attempt_id>/resolve")
-    @_answering()
+    @answering()
     async def resolve(account_id: str, attempt_id: str) -> Any:
         told = await _told("settled", "reason", "by")
         settled = _amount(told["settled"])
@@ -143,28 +177,28 @@ def _add_actions(app: Quart, core: Core) -> None:
         return {}
 
     @app.post("/accounts/<account_id>/attempts/<attempt_id>/release")
-    @_answering()
+    @answering()
     async def release(account_id: str, attempt_id: str) -> Any:
         told = await _told("reason", "by")
         await core.decide(Release(account_id=account_id, attempt_id=attempt_id, **told))
         return {}
 
     @app.post("/accounts/<account_id>/pause")
-    @_answering()
+    @answering()
     async def pause(account_id: str) -> Any:
         told = await _told("reason", "by")
         await core.decide(Pause(account_id=account_id, paused=True, at=time.time(), **told))
         return {}
 
     @app.post("/accounts/<account_id>/resume")
-    @_answering()
+    @answering()
     async def resume(account_id: str) -> Any:
         told = await _told("reason", "by")
         await core.decide(Pause(account_id=account_id, paused=False, at=time.time(), **told))
         return {}
 
     @app.post("/accounts/<account_id>/settle")
-    @_answering()
+    @answering()
     async def settle(account_id: str) -> Any:
         if not await core.ask(Overview(account_id=account_id)):
             raise UnknownAccount(account_id)
@@ -172,7 +206,7 @@ def _add_actions(app: Quart, core: Core) -> None:
         return {}
 
     @app.post("/suspense/assign")
-    @_answering()
+    @answering()
     async def assign() -> Any:
         told = await _told("settlement_id", "account_id", "reason", "by")
         await core.decide(Assign(**told, at=time.time()))
@@ -183,17 +217,25 @@ def _add_description(app: Quart) -> None:
     document = describe_admin_api(max_page=MAX_PAGE, max_body=MAX_BODY)
 
     @app.get("/openapi.json")
-    @_answering()
+    @answering()
     async def description() -> Any:
         return document
 
 
-def _add_no_metrics(app: Quart) -> None:
-    @app.get("/metrics")
-    async def no_metrics() -> Response:
-        return _response(
-            problem_of(404, "this server counts nothing: pip install 'settlement-core[metrics]', and start it again")
-        )
+def _add_activity(app: Quart, activity: Activity) -> None:
+    @app.get("/activity")
+    @answering("span")
+    async def show() -> Any:
+        span = request.args.get("span", "hour")
+        if span not in SPANS:
+            raise BadJson(f"span is one of {', '.join(SPANS)}")
+        return activity.to_json(span)
+
+
+def _add_nothing(app: Quart, path: str, why: str) -> None:
+    @app.get(path, endpoint=path.strip("/"))
+    async def nothing() -> Response:
+        return response_of(problem_of(404, why))
 
 
 async def _audit(core: Core) -> AuditReport:
@@ -209,49 +251,10 @@ async def _audit(core: Core) -> AuditReport:
             return report
 
 
-def _answering(*known: str) -> Callable[[Callable[P, Awaitable[Any]]], Callable[P, Awaitable[Response]]]:
-    """Turn a handler's value, or its error, into an answer; the request may have these parameters in its query."""
-
-    def decorate(handler: Callable[P, Awaitable[Any]]) -> Callable[P, Awaitable[Response]]:
-        @wraps(handler)
-        async def answer(*args: P.args, **kwargs: P.kwargs) -> Response:
-            try:
-                _refuse_unknown(known)
-                content = await handler(*args, **kwargs)
-            except SettlementError as error:
-                return _response(problem(error))
-            return Response(msgspec.json.encode(content), 200, {"content-type": "application/json"})
-
-        return answer
-
-    return decorate
-
-
-def _response(said: Answer) -> Response:
-    return Response(said.body, said.status, {name.decode(): value.decode() for name, value in said.headers})
-
-
 async def _refused_by_quart(error: HTTPException) -> Response:
     """Answer in our form what Quart refuses itself: unknown paths, other methods, bodies that are too large."""
     allowed = dict(error.get_headers()).get("Allow")
-    return _response(problem_of(error.code or 500, error.description or error.name, allowed))
-
-
-def _refuse_unknown(known: Collection[str]) -> None:
-    # a slip such as ?sate=held would otherwise show a person everything
-    unknown = [name for name in request.args if name not in known]
-    if unknown:
-        raise BadJson(
-            f"the query's {unknown[0][:40]!r} is none of {', '.join(known) or 'the parameters, for there are none'}"
-        )
-
-
-def _limit() -> int:
-    text = request.args.get("limit", "100")
-    # by its length first: int() refuses a text of thousands of digits with an error of its own
-    if len(text) > 4 or not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_PAGE:
-        raise BadJson(f"limit is a number from 1 to {MAX_PAGE}")
-    return int(text)
+    return response_of(problem_of(error.code or 500, error.description or error.name, allowed))
 
 
 def _states() -> frozenset[AttemptState]:

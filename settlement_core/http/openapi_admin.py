@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from settlement_core.http.openapi import Schema, content, document, nullable, parameter, problems, record, ref
+from settlement_core.observers.activity import SPANS
 from settlement_core.values.records import AccountState, AttemptState, Direction, Step
 
 __all__ = ["AMOUNT", "describe_admin_api"]
@@ -14,6 +15,7 @@ _WRITTEN: Schema = {"type": "string", "pattern": AMOUNT, "description": "Standar
 _TEXT: Schema = {"type": "string"}
 _SAID: Schema = {"type": "string", "pattern": r"\S", "minLength": 1}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
+_FLAG: Schema = {"type": "boolean", "default": False}
 _WHEN: Schema = {"type": "number", "description": "Seconds since 1970."}
 
 
@@ -30,7 +32,7 @@ def describe_admin_api(*, max_page: int, max_body: int) -> Schema:
             "What a person may ask of a running engine, and decide about money that it set aside. Amounts are written "
             "in standard units, exactly."
         ),
-        paths=_queries() | _decisions(max_body) | _health() | _metrics(),
+        paths=_queries() | _decisions(max_body) | _live() | _health() | _metrics(),
         components={
             "schemas": _SCHEMAS,
             "parameters": pages
@@ -53,9 +55,26 @@ def _queries() -> Schema:
         _query("account", _TEXT, "Of this account only."),
         _query("after_account", _TEXT, "The account of the attempt named by `after`."),
         _query("state", states, "In these states only."),
+        _query("newest", _FLAG, "Newest first, so that those after an attempt are older."),
     ]
+    accounts = [
+        *page,
+        _query("prefix", _TEXT, "Only those whose ids begin with it."),
+        _query("due", _FLAG, "Only those with something to do: a step, or money that is queued or on its way."),
+    ]
+    span = _query("span", {"enum": list(SPANS), "default": "hour"}, "How far back.")
     return {
-        "/accounts": {"get": _query_of("listAccounts", "Every account, in order of ids", _rows("Account"), page)},
+        "/summary": {
+            "get": _query_of(
+                "getSummary", "The sums over all accounts, what waits, what is at work", ref("schemas", "Summary"), []
+            )
+        },
+        "/activity": {
+            "get": _query_of(
+                "getActivity", "What this process settled over time", ref("schemas", "Activity"), [span], more=(404,)
+            )
+        },
+        "/accounts": {"get": _query_of("listAccounts", "Accounts, in order of ids", _rows("Account"), accounts)},
         "/accounts/{account_id}": {
             "parameters": [ref("parameters", "AccountId")],
             "get": _query_of("getAccount", "The account, or no row if it was never opened", _rows("Account"), []),
@@ -105,6 +124,35 @@ def _decisions(max_body: int) -> Schema:
     }
 
 
+def _live() -> Schema:
+    answer: Schema = {
+        "description": (
+            "Each event's `event` is its type and its `data` one JSON object, as in the log; `resync` says that "
+            "something may have been missed: look at the books again. A comment comes when nothing else did for some "
+            "seconds."
+        ),
+        "content": content("text/event-stream", _TEXT),
+    }
+    return {
+        "/events": {
+            "get": {
+                "operationId": "followEvents",
+                "summary": "What happens in this process, as it happens, until it stops: server-sent events",
+                "parameters": [
+                    parameter(
+                        "Last-Event-ID",
+                        "header",
+                        _TEXT,
+                        "The id of the last event seen: those since follow, or `resync` if they are not all kept.",
+                        required=False,
+                    )
+                ],
+                "responses": {"200": answer, **problems(400, 404, 500, 503)},
+            }
+        }
+    }
+
+
 def _health() -> Schema:
     answer = {"content": content("application/json", record(status=_TEXT))}
     return {
@@ -145,7 +193,13 @@ def _query(name: str, schema: Schema, description: str) -> Schema:
 
 
 def _query_of(
-    operation: str, summary: str, answer: Schema, parameters: list[Schema], *, links: Schema | None = None
+    operation: str,
+    summary: str,
+    answer: Schema,
+    parameters: list[Schema],
+    *,
+    links: Schema | None = None,
+    more: tuple[int, ...] = (),
 ) -> Schema:
     return {
         "operationId": operation,
@@ -157,7 +211,7 @@ def _query_of(
                 "content": content("application/json", answer),
                 "links": links or {},
             },
-            **problems(400, 500, 503),
+            **problems(400, 500, 503, *more),
         },
     }
 
@@ -193,6 +247,10 @@ _FIRST_ATTEMPT: Schema = {
     }
     for operation in ("resolve", "release")
 }
+
+_LOT = record(count=_COUNT, amount=_WRITTEN, since=nullable(_WHEN))
+_NAMED = record(count=_COUNT, accounts={"type": "array", "items": _TEXT})
+_SECONDS: Schema = nullable({"type": "number", "minimum": 0})
 
 _WAITING = record(account=_TEXT, attempt_id=_TEXT, amount=_WRITTEN, reason=_TEXT)
 
@@ -274,16 +332,63 @@ _SCHEMAS: Schema = {
         worker=_TEXT,
         partitions=_COUNT,
         partitions_held=_COUNT,
-        lanes={
+        lanes=_rows("Lane"),
+    ),
+    "Lane": record(
+        account_id=_TEXT,
+        direction={"enum": list(Direction)},
+        doing=_TEXT,
+        attempt_id=_TEXT,
+        failures=_COUNT,
+        last_error=_TEXT,
+        next_try_in_s=_SECONDS,
+    ),
+    "Summary": record(
+        at=_WHEN,
+        accounts=_COUNT,
+        deleted=_COUNT,
+        paused=_NAMED,
+        unbalanced=_NAMED,
+        outgoing=_totals("in_doubt"),
+        incoming=_totals("held"),
+        waiting=record(in_doubt=_LOT, held=_LOT, unattributed=_LOT),
+        under_way=record(outgoing=_LOT, incoming=_LOT, released=_LOT),
+        complete={"type": "boolean", "description": "Whether all that waits was counted."},
+        halted={
+            "type": "array",
+            "items": record(account=_TEXT, direction={"enum": list(Direction)}, reason=_TEXT),
+        },
+        retrying=record(count=_COUNT, lanes=_rows("Lane")),
+        server=record(
+            engine=_TEXT,
+            verifiable={"type": "boolean"},
+            recovered={"type": "boolean"},
+            stopping={"type": "boolean"},
+            worker=_TEXT,
+            partitions=_COUNT,
+            partitions_held=_COUNT,
+            active_lanes=_COUNT,
+            halted=_COUNT,
+            store_failures=_COUNT,
+        ),
+    ),
+    "Activity": record(
+        at=_WHEN,
+        since=_WHEN,
+        span_s=_COUNT,
+        point_s=_COUNT,
+        points={
             "type": "array",
             "items": record(
-                account_id=_TEXT,
-                direction={"enum": list(Direction)},
-                doing=_TEXT,
-                attempt_id=_TEXT,
-                failures=_COUNT,
-                last_error=_TEXT,
-                next_try_in_s=nullable({"type": "number"}),
+                at=_WHEN,
+                settled=_WRITTEN,
+                settlements=_COUNT,
+                credited=_WRITTEN,
+                credits=_COUNT,
+                set_aside=_COUNT,
+                retries=_COUNT,
+                median_s=_SECONDS,
+                p95_s=_SECONDS,
             ),
         },
     ),

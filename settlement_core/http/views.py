@@ -9,7 +9,7 @@ from typing import Any
 from settlement_core.core.lane import LaneStatus
 from settlement_core.values.records import AccountOverview, Attempt, SuspenseItem, Totals, WorkerOverview
 
-__all__ = ["account_view", "attempt_view", "lane_view", "suspense_view", "workers_view"]
+__all__ = ["account_view", "attempt_view", "lane_view", "suspense_view", "totals_view", "workers_view"]
 
 
 def account_view(account: AccountOverview) -> dict[str, Any]:
@@ -20,12 +20,13 @@ def account_view(account: AccountOverview) -> dict[str, Any]:
         "step": None if account.step is None else account.step.value,
         "paused": account.paused,
         "pausing": None if account.pausing is None else asdict(account.pausing),
-        "outgoing": _totals(account.outgoing, parked="in_doubt"),
-        "incoming": _totals(account.incoming, parked="held"),
+        "outgoing": totals_view(account.outgoing, parked="in_doubt"),
+        "incoming": totals_view(account.incoming, parked="held"),
     }
 
 
-def _totals(totals: Totals, *, parked: str) -> dict[str, str]:
+def totals_view(totals: Totals, *, parked: str) -> dict[str, str]:
+    """Return the sums of one direction; `parked` is what it calls money that a person has to decide about."""
     return {
         "entered": f"{totals.entered:f}",
         "queued": f"{totals.queued:f}",

@@ -11,18 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from settlement_core.observers._counted import COUNTED, Counted
-from settlement_core.observers._unsettled import Unsettled
-from settlement_core.values.events import (
-    AccountHalted,
-    AttemptClaimed,
-    CoreStopped,
-    CreditAcknowledged,
-    Event,
-    LeaseGone,
-    SettlementInDoubt,
-    SettlementRecorded,
-    SettlementRequested,
-)
+from settlement_core.observers._requests import RequestTimes
+from settlement_core.values.events import CreditAcknowledged, Event, SettlementRecorded
 from settlement_core.values.records import Direction
 
 try:
@@ -51,10 +41,9 @@ class Metrics:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
         self.registry = CollectorRegistry()
         self._counters = {kind: _Counters(counted, self.registry) for kind, counted in COUNTED.items()}
-        self._requests: Unsettled[float] = Unsettled()
+        self._requests = RequestTimes(clock)
         self._request_s = Histogram(
             f"{PREFIX}_request_seconds",
             "From a settlement request to the record that it was settled, within one run of this process; requests "
@@ -83,25 +72,13 @@ class Metrics:
         return generate_latest(_WithoutCreation(self.registry))
 
     def _measure(self, event: Event) -> None:
+        for took_s in self._requests.observe(event):
+            self._request_s.observe(took_s)
         match event:
-            case SettlementRequested():
-                self._requests.request(event.account_id, event.amount, self._clock())
-            case AttemptClaimed(direction=Direction.OUTGOING, fresh=True):
-                self._requests.claim(event.account_id, event.amount)
             case SettlementRecorded():
                 self._attempt_s[Direction.OUTGOING].observe(event.took_s)
-                whole = event.amount == event.attempted
-                now = self._clock()
-                for requested in self._requests.close(event.account_id, settled=event.amount, whole=whole):
-                    self._request_s.observe(now - requested)
             case CreditAcknowledged():
                 self._attempt_s[Direction.INCOMING].observe(event.took_s)
-            case SettlementInDoubt():
-                self._requests.drop(event.account_id, waiting=False)
-            case AccountHalted(direction=Direction.OUTGOING) | LeaseGone():
-                self._requests.drop(event.account_id, waiting=True)
-            case CoreStopped():
-                self._requests.drop_all()
 
 
 class _Counters:

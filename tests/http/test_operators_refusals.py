@@ -46,8 +46,8 @@ async def test_an_amount_is_digits_with_at_most_one_point(settled: str) -> None:
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        ("/attempts?sate=held", "the query's 'sate' is none of account, state, after, after_account, limit"),
-        ("/accounts?limit=5&page=2", "the query's 'page' is none of after, limit"),
+        ("/attempts?sate=held", "the query's 'sate' is none of account, state, after, after_account, limit, newest"),
+        ("/accounts?limit=5&page=2", "the query's 'page' is none of after, limit, prefix, due"),
         ("/audit?quick", "the query's 'quick' is none of the parameters, for there are none"),
         ("/accounts?limit=" + "1" * 5000, "limit is a number from 1 to 1000"),
         ("/accounts?limit=00001", "limit is a number from 1 to 1000"),
