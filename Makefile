@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ethereum test check redis node mutation soak bench bench-check lock clean
+.PHONY: help demo ethereum test check redis node browser mutation soak bench bench-check lock clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,7 +29,13 @@ node:
 	@ls examples/ethereum/node_modules/@foundry-rs/anvil-*/bin/anvil* >/dev/null 2>&1 || \
 	  npm install --no-save --ignore-scripts --no-audit --no-fund --silent --prefix examples/ethereum
 
-test: check redis node  ## Install all that tests need, then run linters, types and all tests.
+browser:
+	@command -v $${CHROMIUM:-/usr/bin/chromium} >/dev/null && ls /usr/share/fonts/* >/dev/null 2>&1 || { \
+	  as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+	  $$as_root apt-get update -qq && \
+	  $$as_root apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; }
+
+test: check redis node browser  ## Install all that tests need, then run linters, types and all tests.
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile $(ARGS)
 	$(BIN)/python -m coverage combine --quiet

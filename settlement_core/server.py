@@ -26,6 +26,7 @@ from settlement_core.http.access import Access
 from settlement_core.http.admin import create_admin_app
 from settlement_core.http.app import create_app
 from settlement_core.http.connections import load_hypercorn
+from settlement_core.http.dashboard import PAGE_PATHS
 from settlement_core.http.gate import AccessRules, Gate
 from settlement_core.http.guarding import Connections, guard_hypercorn, room_for
 from settlement_core.http.health import HEALTH_PATHS
@@ -244,7 +245,7 @@ def _connector_edge(config: ServerConfig) -> _Edge:
 
 def _admin_edge(config: ServerConfig) -> _Edge:
     rules, ca_certs = config.admin_access, config.admin_ca_certs
-    gate = Gate(_known_as(config.admin_host, rules), name="operator's API", tokenless=HEALTH_PATHS)
+    gate = Gate(_known_as(config.admin_host, rules), name="operator's API", tokenless=HEALTH_PATHS | PAGE_PATHS)
     settings = _hypercorn(rules, config.admin_certfile, config.admin_keyfile, ca_certs, prefix="--admin-")
     settings.graceful_timeout = config.drain_s
     guarded = rules.tokens is not None or ca_certs is not None

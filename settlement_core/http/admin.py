@@ -21,6 +21,7 @@ from settlement_core.http import views
 from settlement_core.http.answering import MAX_PAGE, answering, read_flag, read_limit, response_of
 from settlement_core.http.app import make_quart
 from settlement_core.http.asgi import BODY_DEADLINE_S
+from settlement_core.http.dashboard import add_dashboard
 from settlement_core.http.events import add_events
 from settlement_core.http.finding import find_accounts
 from settlement_core.http.health import add_health
@@ -55,7 +56,7 @@ def create_admin_app(
     feed: EventFeed | None = None,
     activity: Activity | None = None,
 ) -> Quart:
-    """Return the app; what is not `/metrics` or `/events` is JSON, every error problem+json.
+    """Return the app; what is not the dashboard, `/metrics` or `/events` is JSON, every error problem+json.
 
     `metrics`, `feed` and `activity` are what `/metrics`, `/events` and `/activity` show, and must observe the core; of
     `webhooks` the first shows the queue.
@@ -68,6 +69,7 @@ def create_admin_app(
     _add_actions(app, core)
     _add_description(app)
     add_health(app, core)
+    add_dashboard(app)
     if feed is None:
         _add_nothing(app, "/events", "this server tells no events: give its app a feed that observes the core")
     else:

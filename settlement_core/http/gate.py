@@ -63,20 +63,25 @@ def _refusal(status: int, detail: str, *headers: tuple[bytes, bytes]) -> Respons
     return replace(response, headers=(*response.headers, *headers))
 
 
-_UNKNOWN_CALLER = _refusal(
-    401,
-    "this server answers only who shows a token it knows, as in Authorization: Bearer TOKEN",
-    (b"www-authenticate", b'Bearer realm="settlement-core"'),
-    # which has a browser ask for the token, as a password
-    (b"www-authenticate", b'Basic realm="settlement-core", charset="UTF-8"'),
-)
+_BEARER = (b"www-authenticate", b'Bearer realm="settlement-core"')
+# which has a browser ask for the token, as a password
+_BASIC = (b"www-authenticate", b'Basic realm="settlement-core", charset="UTF-8"')
+_SHOW_ONE = "this server answers only who shows a token it knows, as in Authorization: Bearer TOKEN"
+_UNKNOWN_CALLER = _refusal(401, _SHOW_ONE, _BEARER, _BASIC)
+# by its custom, a script that says so asks for the token itself
+_UNKNOWN_SCRIPT = _refusal(401, _SHOW_ONE, _BEARER)
 _CROSS_SITE = _refusal(403, "a web page of another site may not ask this server")
 _UNKNOWN_HOST = _refusal(421, "the Host header is no name of this server; if it is one, say --allowed-host")
 _TOO_OFTEN = _refusal(429, "this client asks more often than it may", (b"retry-after", b"1"))
 _TOO_MANY_HEADERS = _refusal(431, f"a request has at most {MAX_HEADERS} headers")
 _BUSY = _refusal(503, "too many requests are under way; the same one may be repeated")
 
-_WATCHED = frozenset({b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest", b"authorization"})
+_WATCHED = frozenset(
+    {
+        *(b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"),
+        *(b"authorization", b"x-requested-with"),
+    }
+)
 
 
 class Gate:
@@ -117,19 +122,20 @@ class Gate:
         if _is_cross_site(heads, host, scope.get("method", "GET")):
             return _CROSS_SITE
         if self._tokens is not None or self._rate is not None:
-            refusal = self._check_caller(scope, heads.get(b"authorization", b""))
+            refusal = self._check_caller(scope, heads)
             if refusal is not None:
                 return refusal
         return _BUSY if self.under_way >= self._rules.max_requests else None
 
-    def _check_caller(self, scope: Scope, authorization: bytes) -> Response | None:
+    def _check_caller(self, scope: Scope, heads: dict[bytes, bytes]) -> Response | None:
         now = anyio.current_time()
+        authorization = heads.get(b"authorization", b"")
         caller = None if self._tokens is None else self._tokens.name_of(authorization, now)
         client = _network(scope.get("client")) if caller is None else f"token {caller}"
         if self._rate is not None and not self._rate.admits(client, now):
             return _TOO_OFTEN
         if self._tokens is not None and caller is None and scope["path"] not in self._tokenless:
-            return _UNKNOWN_CALLER
+            return _UNKNOWN_SCRIPT if heads.get(b"x-requested-with") == b"XMLHttpRequest" else _UNKNOWN_CALLER
         return None
 
     def _tell(self, scope: Scope, refusal: Response) -> None:

@@ -221,15 +221,17 @@ async def test_there_are_never_too_many_listeners(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_nothing_is_told_without_a_token(tmp_path: Path) -> None:
-    """The gate is asked of events as of everything else."""
+    """The gate is asked of events as of everything else; the page that asks with a token is served without one."""
     tokens = tmp_path / "tokens"
     tokens.write_text(hash_line("alice", "a-good-token"))
     config = replace(ADMIN, admin_access=AccessRules(tokens=str(tokens)))
     world = World(MinimalEngine())
     async with open_engine_server(world, config) as server:
         async with connected(admin_port(server)) as client:
-            for path in ("/events", "/summary", "/activity", "/accounts"):
+            for path in ("/events", "/summary", "/activity", "/accounts", "/page", "/page/../summary", "/Page/app.js"):
                 assert (await client.request("GET", path)).status == 401
+            for path in ("/", "/page/app.js", "/page/uplot/uPlot.esm.js"):
+                assert (await client.request("GET", path)).status == 200
         async with listening(server, "authorization: Bearer a-good-token") as listener:
             await listener.hear("resync")
         async with listening(server, "authorization: Bearer another") as stranger:
