@@ -15,6 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from settlement_core.cli.source import Source, open_source
 from settlement_core.cli.types import AMOUNT
@@ -22,7 +23,19 @@ from settlement_core.store_urls import DEFAULT_STORE
 from settlement_core.values.errors import LocalError
 from settlement_core.values.records import AttemptState
 
-__all__ = ["accounts", "attempts", "audit", "count", "make_table", "on_books", "print_table", "resolve", "suspense"]
+__all__ = [
+    "accounts",
+    "add_row",
+    "as_text",
+    "attempts",
+    "audit",
+    "count",
+    "make_table",
+    "on_books",
+    "print_table",
+    "resolve",
+    "suspense",
+]
 
 _UNCLOSED = tuple(state.value for state in AttemptState if state is not AttemptState.CLOSED)
 
@@ -82,7 +95,7 @@ def accounts(source: Source, *, as_json: bool) -> None:
             if direction == "outgoing" or Decimal(sums["entered"]):
                 first = (account["id"], state) if direction == "outgoing" else ("", "")
                 figures = [sums[name] for name in ("entered", "queued", "open", "settled", parked)]
-                table.add_row(*first, direction, *figures)
+                add_row(table, *first, direction, *figures)
     print_table(table, count(len(found), "account"))
 
 
@@ -114,7 +127,7 @@ def attempts(source: Source, *, as_json: bool, account: str | None, states: tupl
     for a in found:
         when = datetime.fromtimestamp(a["closed_at"] or a["claimed_at"], UTC).isoformat(" ", "seconds")
         state = a["state"].replace("_", " ")
-        table.add_row(a["id"], a["account"], a["direction"], a["amount"], a["settled"] or "", state, when, a["reason"])
+        add_row(table, a["id"], a["account"], a["direction"], a["amount"], a["settled"] or "", state, when, a["reason"])
     print_table(table, count(len(found), "attempt"))
 
 
@@ -173,7 +186,7 @@ def suspense(source: Source, *, as_json: bool, assign: tuple[str, str] | None, r
     table = make_table("settlement", "amount", "arrived", "details")
     for item in found:
         when = datetime.fromtimestamp(item["reported_at"], UTC).isoformat(" ", "seconds")
-        table.add_row(item["settlement_id"], item["amount"], when, json.dumps(item["details"]))
+        add_row(table, item["settlement_id"], item["amount"], when, json.dumps(item["details"]))
     print_table(table, f"{count(len(found), 'settlement')} without an owner")
 
 
@@ -197,7 +210,7 @@ def audit(source: Source, *, as_json: bool) -> None:
 def _print_audit(report: dict[str, Any]) -> None:
     table = make_table("", "entered", "queued", "open", "settled", "in doubt / held")
     for direction in ("outgoing", "incoming"):
-        table.add_row(direction, *(report[direction][n] for n in ("entered", "queued", "open", "settled", "parked")))
+        add_row(table, direction, *(report[direction][n] for n in ("entered", "queued", "open", "settled", "parked")))
     entries = "1 entry" if report["entries"] == 1 else f"{report['entries']} entries"
     accounts, attempts = count(len(report["accounts"]), "account"), count(report["attempts"], "attempt")
     print_table(table, f"{accounts}, {entries}, {attempts}")
@@ -251,6 +264,16 @@ def make_table(*columns: str) -> Table:
         whole = figures or column in {"attempt", "settlement"}
         table.add_column(column, justify="right" if figures else "left", overflow="fold", no_wrap=whole)
     return table
+
+
+def add_row(table: Table, *cells: str) -> None:
+    """Add a row of plain text: what strangers wrote is no markup, and moves no cursor."""
+    table.add_row(*map(as_text, cells))
+
+
+def as_text(written: str, style: str = "") -> Text:
+    """Return text as it is, whatever line breaks or terminal codes it brings from outside."""
+    return Text("".join(char if char.isprintable() else " " for char in written), style=style)
 
 
 def count(number: int, what: str) -> str:

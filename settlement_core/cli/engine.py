@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from settlement_core.cli.books import make_table, on_books, print_table
+from settlement_core.cli.books import add_row, make_table, on_books, print_table
 from settlement_core.cli.source import Source
 
 __all__ = ["engine"]
@@ -31,7 +31,7 @@ def engine(source: Source, *, as_json: bool) -> None:
     else:
         table = make_table("what", "value")
         for name, value in _rows(status):
-            table.add_row(name, value)
+            add_row(table, name, value)
         last = f"{told['engine']} has no alarm" if status else f"{told['engine']} tells nothing of its ledger"
         print_table(table, f"ALARM: {problem}" if problem else last)
     if problem:

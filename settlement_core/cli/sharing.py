@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from settlement_core.cli.books import count, make_table, on_books, print_table
+from settlement_core.cli.books import add_row, count, make_table, on_books, print_table
 from settlement_core.cli.source import Source
 
 __all__ = ["workers"]
@@ -33,7 +33,7 @@ def workers(source: Source, *, as_json: bool) -> None:
     for worker in told["workers"]:
         numbers, left_s = worker["partitions"], worker["expires_in_s"]
         lease = f"runs out in {left_s:.1f} s" if left_s > 0 else "has run out"
-        table.add_row(worker["id"], str(len(numbers)), ranges(numbers), lease)
+        add_row(table, worker["id"], str(len(numbers)), ranges(numbers), lease)
     print_table(table, _verdict(told))
 
 
