@@ -16,6 +16,7 @@ _COMMANDS = {
     "token": ("settlement_core.cli.tokens", "Make a bearer token for a connector or an operator."),
     "demo": ("settlement_core.cli.demo", "Two engines settle with each other while they are killed."),
     "accounts": ("settlement_core.cli.books", "List accounts with what they owe and were paid."),
+    "watch": ("settlement_core.cli.watch", "Watch a running server: what waits, what is tried again, what happens."),
     "attempts": ("settlement_core.cli.books", "List attempts: payments and credits, done and under way."),
     "resolve": ("settlement_core.cli.books", "Say what became of an attempt in doubt or held."),
     "suspense": ("settlement_core.cli.books", "List, and assign, money whose owner is unknown."),

@@ -16,6 +16,7 @@ import httpx2
 
 from settlement_core.abc import SharedStore, Store
 from settlement_core.auditing.audit import audit
+from settlement_core.cli.following import Heard, follow
 from settlement_core.http import views
 from settlement_core.store_urls import open_store
 from settlement_core.values.commands import (
@@ -90,6 +91,14 @@ class Source(Protocol):
 
     def engine(self) -> dict[str, Any]:
         """Return what the engine tells of its ledger."""
+        ...
+
+    def summary(self) -> dict[str, Any]:
+        """Return the sums over all accounts, what waits, and what is tried again."""
+        ...
+
+    def events(self) -> Iterator[Heard]:
+        """Yield what happens, as it happens, for ever."""
         ...
 
 
@@ -230,6 +239,12 @@ class _Stopped:
     def engine(self) -> dict[str, Any]:
         raise LocalError("only a running engine can tell; start its server, or say --admin-url")
 
+    def summary(self) -> dict[str, Any]:
+        raise LocalError("only a running server can be watched; start it, or say --admin-url")
+
+    def events(self) -> Iterator[Heard]:
+        raise LocalError("only a running server can be watched; start it, or say --admin-url")
+
 
 class _Server:
     """A running server."""
@@ -306,3 +321,10 @@ class _Server:
     def engine(self) -> dict[str, Any]:
         found: dict[str, Any] = self._request("GET", "/engine")
         return found
+
+    def summary(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._request("GET", "/summary")
+        return found
+
+    def events(self) -> Iterator[Heard]:
+        return follow(self._client, self._url)
