@@ -85,6 +85,14 @@ def test_every_event_is_one_lower_case_line_with_its_facts(kind: type[Event]) ->
             assert event.facts()[name] == "1000"
 
 
+def test_what_cannot_be_printed_becomes_a_space_and_all_else_stays() -> None:
+    """One line break is one space, and a letter is a letter in every language."""
+    event = events.MessageFailed(account_id="bob", reason="no\r\nroute\x1b to Zürich")
+    assert str(event) == "account bob: message not handled: no  route  to Zürich"
+    plain = events.MessageFailed(account_id="bob", reason="no route to Zürich")
+    assert str(plain) == "account bob: message not handled: no route to Zürich"
+
+
 def _sample(kind: Any) -> Any:
     """Return a value of a field's type, which is written as text."""
     name = str(kind).split(" | ")[0]
