@@ -17,7 +17,7 @@ import click
 from tests.mutation.results import explanations, mutants_of, report
 from tests.mutation.tree import copy_tree
 
-MUTMUT = [str(Path(sys.executable).with_name("mutmut"))]
+FORKING = Path(__file__).with_name("forking.py")
 
 
 @click.command(help=__doc__)
@@ -29,25 +29,28 @@ MUTMUT = [str(Path(sys.executable).with_name("mutmut"))]
     show_default=True,
 )
 @click.option("--jobs", default=2, show_default=True, help="Mutants tested at once.")
+@click.option("--within-s", default=1e6, help="Seconds of tests for each mutant; of those it survives, ask again.")
 @click.option("--survivors", is_flag=True, help="Test only those again that nobody noticed the last time.")
 @click.option("--no-run", is_flag=True, help="Only show what is known from earlier runs.")
-def main(modules: tuple[str, ...], folder: Path, jobs: int, *, survivors: bool, no_run: bool) -> None:
+def main(modules: tuple[str, ...], folder: Path, jobs: int, within_s: float, *, survivors: bool, no_run: bool) -> None:
     """Make mutants, test them, and show which nobody noticed."""
     if not no_run:
         folder.mkdir(parents=True, exist_ok=True)
         copy_tree(folder)
-        known = mutants_of(folder, modules)
-        if survivors:
-            names = [mutant.name for mutant in known if mutant.tested and not mutant.killed]
-        elif modules and known:
-            # mutmut would test again whatever is named
-            names = [mutant.name for mutant in known if not mutant.tested]
-        else:
-            names = [f"settlement_core.{module.strip('/').replace('/', '.')}*" for module in modules]
-        if names or not modules:
-            # the whole machine may be in use by others
-            command = ["nice", "-n", "15", *MUTMUT, "run", "--max-children", str(jobs), *names]
-            subprocess.run(command, cwd=folder, check=True)
+        # the whole machine may be in use by others; and not the checkout's modules but the copy's are to be found
+        command = [
+            "nice",
+            "-n",
+            "19",
+            sys.executable,
+            "-P",
+            str(FORKING),
+            "--jobs",
+            str(jobs),
+            "--within-s",
+            str(within_s),
+        ]
+        subprocess.run([*command, *["--survivors"] * survivors, *modules], cwd=folder, check=True)
     sys.exit(0 if report(folder, mutants_of(folder, modules), explanations()) else 1)
 
 

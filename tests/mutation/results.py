@@ -22,8 +22,11 @@ ENOUGH = 95.0
 _SURVIVED = {0, 33}
 """Exit codes of the tests of a mutant nobody noticed, and of one that no test runs."""
 
-_TIMED_OUT = {24, 36, 152, 255, -24}
+_TIMED_OUT = {36, -24}
 """Exit codes of mutants that did not end."""
+
+_KNOWN = {*_SURVIVED, 1, *_TIMED_OUT}
+"""Whatever else a process ended with says nothing about the mutant: 1 is a test that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Mutant:
     @property
     def tested(self) -> bool:
         """Tell whether anything is known of it."""
-        return self.exit_code is not None
+        return self.exit_code in _KNOWN
 
     @property
     def killed(self) -> bool:

@@ -1,0 +1,279 @@
+"""Test mutants in forks of one process in which everything is imported and collected already.
+
+Run by `__main__` as a script, in the folder with the copied tree. mutmut makes the mutants, finds out which tests run
+which function, and keeps what became of each; `killers.json` keeps which test killed it, and how. Each mutant is forked
+off, and the first test that fails ends it: those are tried first that killed its siblings soonest.
+
+That a machine is busy kills nothing: time is the processor's, and only who sleeps and goes on sleeping waits for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import pytest
+from mutmut.__main__ import (
+    CatchOutput,
+    collect_or_load_stats,
+    collect_source_file_mutation_data,
+    create_mutants,
+)
+from mutmut.configuration import config
+from mutmut.mutation import trampoline
+from mutmut.mutation.data import SourceFileMutationData
+from mutmut.mutation.trampoline import set_mutant_under_test
+from mutmut.state import state
+from mutmut.utils.file_utils import change_cwd, copy_also_copy_files, copy_src_dir, setup_source_paths
+from mutmut.utils.format_utils import mangled_name_from_mutant_name as function_of
+from mutmut.workers.isolation import get_mutant_runner
+
+SURVIVED, KILLED, NO_TEST, TIMED_OUT, TOO_LONG = 0, 1, 33, 36, -signal.SIGXCPU
+"""What became of a mutant, as mutmut writes it."""
+
+CPU_S, CPU_TIMES = 4.0, 20
+"""A test that takes so much of the processor, and so many times what it takes by itself, does not end."""
+
+MUTANT_CPU_S = 900
+"""What takes so much in all, even within a call that Python cannot interrupt, does not end."""
+
+ASLEEP_S = 60.0
+"""Who wants nothing of the processor for so long waits for ever: tests live in virtual time."""
+
+SEED = 4
+"""Mutants are tested in a random order, so that those of a run that was interrupted are a fair sample."""
+
+KILLERS = Path("killers.json").absolute()
+
+Killer = dict[str, str]
+"""The test that failed first, its part that failed, and the last line of the error."""
+
+
+@dataclass
+class Child:
+    """One mutant under test: its process, the pipe on which it names its killer, and when it last did anything."""
+
+    name: str
+    pid: int
+    said: int
+    began: float = field(default_factory=time.monotonic)
+    used: int = 0
+    awake: float = field(default_factory=time.monotonic)
+
+    def sleeps_for_ever(self) -> bool:
+        """Tell whether it has not wanted the processor for a long time."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        used = int(fields[11]) + int(fields[12])
+        if used != self.used or fields[0] != "S":
+            self.used, self.awake = used, time.monotonic()
+        return time.monotonic() - self.awake > ASLEEP_S
+
+
+class Witness:
+    """A pytest plugin that remembers the first failure."""
+
+    def __init__(self) -> None:
+        self.killer: Killer = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Look at what became of a part of a test."""
+        if report.failed and not self.killer:
+            lines = [line for line in report.longreprtext.splitlines() if line.strip(" +-")]
+            self.killer = {"test": report.nodeid, "part": str(report.when), "error": lines[-1][:300] if lines else ""}
+
+
+class Order:
+    """Which tests of a function come first: those likeliest to fail soon, by what is known of its siblings."""
+
+    def __init__(self) -> None:
+        self._kills: Counter[tuple[str, str]] = Counter()
+        self._took_s: dict[str, float] = {}
+
+    def learn(self, name: str, test: str, took_s: float) -> None:
+        """Remember who killed a mutant."""
+        for whose in (function_of(name), name.rpartition(".")[0], ""):
+            self._kills[whose, test] += 1
+        self._took_s[test] = self._took_s.get(test, 0.0) + took_s
+
+    def of(self, name: str, within_s: float) -> list[str]:
+        """Return the tests of a mutant's function, of which together at most so many seconds, but always one."""
+        tests = state().tests_by_mangled_function_name.get(function_of(name), set())
+        chosen: list[str] = []
+        for test in sorted(tests, key=lambda test: (-self._worth(name, test), test)):
+            within_s -= _alone_s(test)
+            if within_s >= 0 or not chosen:
+                chosen.append(test)
+        return chosen
+
+    def _worth(self, name: str, test: str) -> float:
+        likely = 1.0 + 10 * self._kills[function_of(name), test] + self._kills[name.rpartition(".")[0], test]
+        # who waits for what never comes takes longer to fail than to pass
+        failing_s = self._took_s.get(test, 0.0) / (1 + self._kills["", test])
+        return likely / (0.03 + max(failing_s, _alone_s(test)))
+
+
+def _alone_s(test: str) -> float:
+    return float(state().duration_by_test.get(test, 0.0))
+
+
+@dataclass
+class Forks:
+    """A pytest plugin that runs mutants instead of tests, once everything is collected."""
+
+    names: Sequence[str]
+    jobs: int
+    within_s: float
+    data: Mapping[str, SourceFileMutationData]
+    killers: dict[str, Killer]
+    order: Order = field(default_factory=Order)
+    items: dict[str, pytest.Item] = field(default_factory=dict)
+    children: list[Child] = field(default_factory=list)
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Test each mutant, having seen that without one all tests pass in the same way."""
+        self.items = {item.nodeid: item for item in session.items}
+        if session.testsfailed or (killer := self._without_mutant(session)):
+            pytest.exit(f"tests fail without any mutant: {killer or 'some cannot be collected'}", 2)
+        for name, known in self.killers.items():
+            if name in self.data:
+                self.order.learn(name, known["test"], self.data[name].durations_by_key.get(name, 1.0))
+        began = time.monotonic()
+        for number, name in enumerate(self.names, start=1):
+            tests = [test for test in self.order.of(name, self.within_s) if test in self.items]
+            while len(self.children) >= self.jobs:
+                self._wait()
+            if tests:
+                self.children.append(self._fork(session, name, tests))
+            else:
+                self._keep(name, NO_TEST, 0.0)
+            if number % 50 == 0:
+                rate = 60 * number / (time.monotonic() - began)
+                click.echo(f"{number} of {len(self.names)}, {rate:.0f} a minute")
+        while self.children:
+            self._wait()
+        return True
+
+    def _without_mutant(self, session: pytest.Session) -> Killer:
+        child = self._fork(session, "", list(self.items))
+        os.waitpid(child.pid, 0)
+        return _heard(child)
+
+    def _fork(self, session: pytest.Session, name: str, tests: Sequence[str]) -> Child:
+        said, say = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(say)
+            return Child(name, pid, said)
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, 1)
+        os.dup2(silence, 2)
+        set_mutant_under_test(name)
+        # each call of each function asks for it, which else is a quarter of the time
+        trampoline.get_mutant_under_test = lambda: name
+        killer = _run(session, [self.items[test] for test in tests], limited=bool(name))
+        os.write(say, json.dumps(killer).encode())
+        os._exit(KILLED if killer else SURVIVED)
+
+    def _wait(self) -> None:
+        """Wait until one has ended, or has to be ended."""
+        while True:
+            for child in self.children:
+                pid, status = os.waitpid(child.pid, os.WNOHANG)
+                if not pid and child.sleeps_for_ever():
+                    os.kill(child.pid, signal.SIGKILL)
+                    os.waitpid(child.pid, 0)
+                    pid, status = child.pid, TIMED_OUT << 8
+                if pid:
+                    self._end(child, os.waitstatus_to_exitcode(status))
+                    return
+            time.sleep(0.01)
+
+    def _end(self, child: Child, code: int) -> None:
+        self.children.remove(child)
+        took_s = time.monotonic() - child.began
+        self._keep(child.name, code, took_s)
+        if killer := _heard(child):
+            self.order.learn(child.name, killer["test"], took_s)
+            self.killers[child.name] = killer
+            KILLERS.write_text(json.dumps(self.killers, indent=1), encoding="utf-8")
+
+    def _keep(self, name: str, code: int, took_s: float) -> None:
+        data = self.data[name]
+        data.exit_code_by_key[name] = code
+        data.durations_by_key[name] = took_s
+        with change_cwd(".."):
+            data.save()
+
+
+def _heard(child: Child) -> Killer:
+    with os.fdopen(child.said, "rb") as pipe:
+        killer: Killer = json.loads(pipe.read() or b"{}")
+    return killer
+
+
+def _run(session: pytest.Session, items: Sequence[pytest.Item], *, limited: bool) -> Killer:
+    """Run tests until one fails, or takes too much of the processor: then the process ends."""
+    witness = Witness()
+    session.config.pluginmanager.register(witness)
+    signal.signal(signal.SIGPROF, lambda *_: os._exit(TIMED_OUT))
+    if limited:
+        resource.setrlimit(resource.RLIMIT_CPU, (MUTANT_CPU_S, MUTANT_CPU_S))
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        if limited:
+            signal.setitimer(signal.ITIMER_PROF, max(CPU_S, CPU_TIMES * _alone_s(item.nodeid)))
+        session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        if witness.killer:
+            break
+    return witness.killer
+
+
+@click.command()
+@click.argument("modules", nargs=-1)
+@click.option("--jobs", type=int, required=True)
+@click.option("--within-s", type=float, required=True)
+@click.option("--survivors", is_flag=True)
+def main(modules: tuple[str, ...], jobs: int, within_s: float, *, survivors: bool) -> None:
+    """Make mutants, find out which tests run which function, and test those not tested yet, or that survived."""
+    set_mutant_under_test("mutant_generation")
+    Path("mutants").mkdir(exist_ok=True)
+    with CatchOutput(spinner_title="Making mutants"):
+        copy_src_dir()
+        copy_also_copy_files()
+        setup_source_paths()
+        create_mutants(jobs)
+    collect_or_load_stats(get_mutant_runner(jobs), apply_config_invalidation=True)
+    found, _ = collect_source_file_mutation_data(mutant_names=[])
+    unnoticed = {SURVIVED, NO_TEST}
+    known = {KILLED, TIMED_OUT, TOO_LONG, *unnoticed}
+    prefixes = tuple(f"settlement_core.{module.strip('/').replace('/', '.')}" for module in modules or ("",))
+    wanted = sorted(
+        name
+        for _, name, code in found
+        if name.startswith(prefixes) and (code in unnoticed if survivors else code not in known)
+    )
+    random.Random(SEED).shuffle(wanted)
+    if not wanted:
+        return
+    killers = json.loads(KILLERS.read_text(encoding="utf-8")) if KILLERS.exists() else {}
+    set_mutant_under_test("")
+    with change_cwd("mutants"):
+        forks = Forks(wanted, jobs, within_s, {name: data for data, name, _ in found}, killers)
+        # a test that waits for ever is found out by its sleep, not by the clock
+        options = ["--rootdir=.", "--tb=native", "-q", "-s", "-o", "timeout=0", *config().pytest_add_cli_args]
+        code = pytest.main([*options, *config().pytest_add_cli_args_test_selection], plugins=[forks])
+    sys.exit(int(code))
+
+
+if __name__ == "__main__":
+    main()
