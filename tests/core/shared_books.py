@@ -27,8 +27,9 @@ PARTITIONS = 8
 
 @dataclass
 class Lease:
-    """Who looks after one partition. A token is never given twice."""
+    """Who looks after one partition. A token is never given twice, nor for two partitions."""
 
+    partition: int
     owner: str = ""
     number: int = 0
     until: float = 0.0
@@ -38,7 +39,7 @@ class Lease:
     @property
     def token(self) -> str:
         """What its owner has to show."""
-        return f"{self.number}:{self.owner}" if self.owner else ""
+        return f"{self.partition}.{self.number}:{self.owner}" if self.owner else ""
 
 
 class SharedBooks:
@@ -46,7 +47,7 @@ class SharedBooks:
 
     def __init__(self, clock: Callable[[], float] = anyio.current_time) -> None:
         self.inner = create_memory_store()
-        self.leases = [Lease() for _ in range(PARTITIONS)]
+        self.leases = [Lease(number) for number in range(PARTITIONS)]
         self.workers: dict[str, float] = {}
         self.hints: dict[str, threading.Event] = {}
         self._clock = clock

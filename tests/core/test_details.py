@@ -27,20 +27,42 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "sentence"),
     [
-        {"key_retention_s": DAY_S - 1},
-        {"connector_scale": 256},
-        {"connector_scale": -1},
-        {"credit_cap": D(0)},
-        {"max_entries": 0},
+        ({"key_retention_s": DAY_S - 1}, "idempotency keys are kept at least 86400 s (RFC 38), not 86399"),
+        ({"connector_scale": 256}, "connector_scale is 0 to 255, not 256"),
+        ({"connector_scale": -1}, "connector_scale is 0 to 255, not -1"),
+        ({"credit_cap": D(0)}, "credit_cap is above zero"),
+        ({"credit_cap": D(-1)}, "invalid credit_cap: -1 is negative; nothing was recorded"),
+        ({"max_entries": 0}, "max_entries is at least 1, not 0"),
+        ({"poll_s": 0.0}, "poll_s is above 0 and at most a third of lease_s, not 0 of 10"),
+        ({"poll_s": 3.5}, "poll_s is above 0 and at most a third of lease_s, not 3.5 of 10"),
     ],
     ids=repr,
 )
-def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
-    """When the configuration is made, not when money is on its way."""
-    with pytest.raises(ValueError, match=r"not|above"):
+def test_impossible_settings_are_refused(settings: dict[str, Any], sentence: str) -> None:
+    """When the configuration is made, not when money is on its way; the sentence says what is possible."""
+    with pytest.raises((ValueError, InvalidAmount)) as caught:
         CoreConfig(**settings)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"key_retention_s": DAY_S},
+        {"connector_scale": 0},
+        {"connector_scale": 255},
+        {"credit_cap": D("1E-255")},
+        {"max_entries": 1},
+        {"poll_s": 1.0, "lease_s": 3.0},
+    ],
+    ids=repr,
+)
+def test_settings_may_be_whatever_is_just_possible(settings: dict[str, Any]) -> None:
+    """Each bound belongs to what it bounds."""
+    config = CoreConfig(**settings)
+    assert {name: getattr(config, name) for name in settings} == settings
 
 
 async def test_settling_nothing_is_refused() -> None:

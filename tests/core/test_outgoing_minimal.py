@@ -11,7 +11,7 @@ import pytest
 
 from settlement_core.core.config import CoreConfig
 from settlement_core.values.errors import IdempotencyConflict, SettlementFailed, UnknownAccount
-from settlement_core.values.events import AccountHalted, SettlementInDoubt, SettlementRecorded
+from settlement_core.values.events import AccountHalted, SettlementInDoubt, SettlementRecorded, SettlementRequested
 from settlement_core.values.records import AttemptState
 from tests.core.worlds import D, MinimalEngine, World, until
 
@@ -208,6 +208,7 @@ async def test_requests_for_unknown_accounts_change_nothing() -> None:
     async with world.core() as core:
         await core.request_settlement("alice", D(1), "a")
         await until(lambda: world.account().outgoing.settled == 1)
+    assert world.ears.of(SettlementRequested) == [SettlementRequested(account_id="alice", key="a", amount=D(1))]
 
 
 async def test_settlements_are_told_with_their_time() -> None:

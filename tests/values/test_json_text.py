@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from settlement_core.values.json_text import MAX_DEPTH, decode_json, encode_json
+from settlement_core.values.json_text import MAX_DEPTH, decode_json, encode_json, is_too_deep
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -76,6 +76,19 @@ def test_what_nests_as_deep_as_allowed_is_taken() -> None:
     assert decode_json(deepest) is not None
     with pytest.raises(ValueError, match="nested too deeply"):
         decode_json(f"[{deepest}]")
+
+
+def test_a_bracket_that_ends_gives_back_one_level_only() -> None:
+    """Deep in a value, as at its surface."""
+    rises = "[" * (MAX_DEPTH - 50) + "[]," + "[" * 50
+    assert not is_too_deep(rises)
+    assert is_too_deep(f"{rises}[")
+
+
+def test_half_a_character_is_taken_in_bytes_as_in_escapes() -> None:
+    """Other languages write them so; what is kept of it is written in ASCII."""
+    assert decode_json(b'"\xed\xa0\x80"') == decode_json(r'"\ud800"') == "\ud800"
+    assert encode_json("\ud800") == r'"\ud800"'
 
 
 def test_brackets_in_strings_nest_nothing() -> None:
