@@ -28,13 +28,13 @@ settings.load_profile("mutation")
 
 
 async def _until(
-    condition: Callable[[], bool], *, within_s: float = 600.0, every_s: float = 0.01, closely_s: float = 20.0
+    condition: Callable[[], bool], *, within_s: float = 600.0, every_s: float = 0.01, closely_s: float = 3.0
 ) -> None:
     with anyio.fail_after(within_s):
         began = anyio.current_time()
         while not condition():
             waited_s = anyio.current_time() - began
-            times = 1 if waited_s < closely_s else 25 if waited_s < 5 * closely_s else 100
+            times = 1 if waited_s < closely_s else 25 if waited_s < 20 * closely_s else 200
             await anyio.sleep(times * every_s)
 
 

@@ -9,6 +9,7 @@ That a machine is busy kills nothing: time is the processor's, and only who slee
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -69,9 +70,13 @@ class Child:
     began: float = field(default_factory=time.monotonic)
     used: int = 0
     awake: float = field(default_factory=time.monotonic)
+    looked: float = field(default_factory=time.monotonic)
 
     def sleeps_for_ever(self) -> bool:
         """Tell whether it has not wanted the processor for a long time."""
+        if time.monotonic() - self.looked < 1.0:
+            return False
+        self.looked = time.monotonic()
         fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         used = int(fields[11]) + int(fields[12])
         if used != self.used or fields[0] != "S":
@@ -147,6 +152,8 @@ class Forks:
         for name, known in self.killers.items():
             if name in self.data:
                 self.order.learn(name, known["test"], self.data[name].durations_by_key.get(name, 1.0))
+        # nothing that is there by now ever has to be looked at again by the children's garbage collection
+        gc.freeze()
         began = time.monotonic()
         for number, name in enumerate(self.names, start=1):
             tests = [test for test in self.order.of(name, self.within_s) if test in self.items]
