@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import NoReturn
 
 import anyio
@@ -21,6 +22,25 @@ async def test_a_value_is_returned() -> None:
         return 7
 
     assert await perform(call, misbehaved=print) == 7
+
+
+async def test_what_foreign_code_raised_is_in_the_debug_log_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever looks for the line in their engine finds it there."""
+    error = ValueError("a")
+
+    async def call() -> NoReturn:
+        raise error
+
+    with caplog.at_level(logging.DEBUG, "settlement_core"):
+        failed = await perform(call, misbehaved=print)
+    assert isinstance(failed, Failed)
+    assert failed.error is error
+    (record,) = caplog.records
+    assert (record.name, record.levelname, record.message) == ("settlement_core", "DEBUG", "foreign code raised")
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
 
 
 async def test_a_group_of_errors_is_one_failure() -> None:

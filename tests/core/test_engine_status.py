@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from settlement_core.values.events import EngineMisbehaved
 from tests.core.worlds import MinimalEngine, World
 
 pytestmark = pytest.mark.anyio
@@ -63,3 +64,19 @@ async def test_an_engine_that_fails_hangs_or_tells_nonsense_is_named() -> None:
     assert anyio.current_time() - began == pytest.approx(4.0)
     assert (await told(babble))["error"].startswith("its answer is unusable: ")
     assert await told(count) == {"error": "it told int, not a JSON object"}
+
+
+async def test_what_an_engine_raises_while_its_status_is_cut_is_told() -> None:
+    """It is nobody's account, and the operator sees the deadline."""
+
+    async def hang() -> Any:
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class() as cut:
+            raise BaseExceptionGroup("both", [cut, RuntimeError("while cleaning up")]) from None
+
+    world = World(Telling(hang))
+    async with world.core() as core:
+        assert await core.engine_status() == {"error": "TimeoutError: no answer within 4 s"}
+    reason = "RuntimeError: while cleaning up"
+    assert world.ears.of(EngineMisbehaved) == [EngineMisbehaved(account_id="", doing="status", reason=reason)]

@@ -84,6 +84,24 @@ async def test_a_refused_lease_is_told_as_one_partition_lost() -> None:
     assert fleet.ears["a"].of(e.PartitionsChanged)[1] == e.PartitionsChanged(held=7, partitions=8, gained=0, lost=1)
 
 
+async def test_a_worker_recovers_once_and_again_only_for_what_it_gains() -> None:
+    """However many rounds it takes part in; who holds nothing yet has nothing to recover, and says so at once."""
+    fleet, bank = Fleet(), Bank()
+    fleet.books.inner.apply([OpenAccount(account_id=name, at=0.0, set_up=True) for name in NAMES])
+    async with fleet.worker("a", bank.engine("a")) as a:
+        await anyio.sleep(100)
+        assert fleet.ears["a"].of(e.RecoveryFinished) == [e.RecoveryFinished(accounts=8)]
+        async with fleet.worker("b", bank.engine("b")) as b:
+            await until(lambda: b.statistics().recovered, within_s=0.1)
+            assert fleet.ears["b"].of(e.RecoveryFinished) == [e.RecoveryFinished(accounts=0)]
+            await until(lambda: fleet.books.held() == [4, 4])
+            await anyio.sleep(100)
+        assert a.statistics().recovered
+        assert len(fleet.ears["a"].of(e.RecoveryFinished)) == 1
+        await anyio.sleep(100)
+        assert a.statistics().partitions_held == 8
+
+
 # what a store forgot
 
 

@@ -64,6 +64,34 @@ def test_every_command_says_that_it_changed_something_and_repeated_that_it_did_n
                 assert (first, again) == (c.Applied(changed=True), c.Applied(changed=False)), command
 
 
+def test_an_overview_holds_all_that_is_known_of_the_account() -> None:
+    """At every stage of its life."""
+    books, seen = Books(), []
+    for command in _life():
+        _ask(books, command)
+        match command:
+            case c.OpenAccount() | c.Hold() | c.Release() | c.CloseAccount():
+                seen += _ask(books, c.Overview(account_id="alice"))
+    word = Pausing(paused=True, reason="asked", by="carol", at=9.0)
+    ten, three = Decimal(10), Decimal(3)
+    paid = Totals(entered=ten, settled=ten)
+    fresh = AccountOverview(account_id="alice", state=AccountState.OPEN, outgoing=Totals(), incoming=Totals())
+    assert seen == [
+        replace(fresh, steps=(Step.SET_UP,)),
+        replace(fresh, outgoing=Totals(entered=ten, parked=ten)),
+        replace(fresh, outgoing=paid, incoming=Totals(entered=ten, parked=ten)),
+        replace(fresh, outgoing=paid, incoming=Totals(entered=ten, parked=ten), released=("b",)),
+        AccountOverview(
+            account_id="alice",
+            state=AccountState.DELETED,
+            steps=(Step.TEAR_DOWN,),
+            outgoing=paid,
+            incoming=Totals(entered=ten + three, settled=ten, queued=three),
+            pausing=word,
+        ),
+    ]
+
+
 @pytest.mark.parametrize(
     ("steps", "pausing", "step", "paused"),
     [

@@ -191,7 +191,9 @@ def test_a_tombstone_takes_incoming_money_and_replays_but_no_new_requests() -> N
     books = _opened()
     _enter(books, "k", "1")
     _ask(books, c.CloseAccount(account_id="alice", at=0.0))
-    assert isinstance(_enter(books, "new", "1"), UnknownAccount)
+    refusal = _enter(books, "new", "1")
+    assert isinstance(refusal, UnknownAccount)
+    assert refusal.account_id == "alice"
     assert _enter(books, "k", "1") == c.Entered(Decimal(1), replay=True)
     assert _enter(books, "s", "5", INCOMING) == c.Entered(Decimal(5), replay=False)
     (account,) = _ask(books, c.Overview(account_id="alice"))
