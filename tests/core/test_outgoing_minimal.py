@@ -224,15 +224,15 @@ async def test_settlements_are_told_with_their_time() -> None:
 
 
 async def test_after_a_success_delays_begin_anew() -> None:
-    """0 of 9 settled, then 1, then 0: the delays are 5, 5 and 10 s, not 5, 10 and 20."""
+    """0 of 9 settled, then a half, then 0: the delays are 5, 5 and 10 s, not 5, 10 and 20."""
 
     async def nothing(_: Decimal) -> Decimal:
         return D(0)
 
-    async def one(_: Decimal) -> Decimal:
-        return D(1)
+    async def a_half(_: Decimal) -> Decimal:
+        return D("0.5")
 
-    world = World(MinimalEngine([nothing, one, nothing]))
+    world = World(MinimalEngine([nothing, a_half, nothing]))
     async with world.core() as core:
         await core.create_account("alice")
         await core.request_settlement("alice", D(9), "a")

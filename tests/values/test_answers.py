@@ -9,7 +9,20 @@ from typing import Any
 import pytest
 
 from settlement_core.values import commands as c
-from settlement_core.values.records import AccountOverview, AccountState, Direction, Pausing, Payment, Step, Totals
+from settlement_core.values.records import (
+    AccountOverview,
+    AccountState,
+    AttemptState,
+    Direction,
+    EngineValue,
+    Entry,
+    EntryKind,
+    Pausing,
+    Payment,
+    Step,
+    SuspenseItem,
+    Totals,
+)
 from settlement_core.values.reference import Books
 
 OUTGOING, INCOMING = Direction.OUTGOING, Direction.INCOMING
@@ -90,6 +103,130 @@ def test_an_overview_holds_all_that_is_known_of_the_account() -> None:
             pausing=word,
         ),
     ]
+
+
+def _entry(seq: int, kind: EntryKind, entry_id: str, amount: str, attempt_id: str | None, *times: float) -> Entry:
+    entered_at, used_at = times
+    return Entry(
+        seq=seq,
+        account_id="alice",
+        direction=OUTGOING,
+        kind=kind,
+        entry_id=entry_id,
+        amount=Decimal(amount),
+        attempt_id=attempt_id,
+        entered_at=entered_at,
+        used_at=used_at,
+    )
+
+
+def test_entries_keep_where_their_money_came_from_and_when() -> None:
+    """A request is used when it is made again, though never before it was; dust and leftovers carry their attempt."""
+    books = Books()
+    request = c.Enqueue(account_id="alice", direction=OUTGOING, entry_id="k", amount=Decimal("2.5"), at=1.0)
+    for command in (
+        c.OpenAccount(account_id="alice", at=0.0),
+        request,
+        replace(request, entry_id="l", at=2.0),
+        replace(request, at=5.0),
+        replace(request, at=3.0),
+        replace(request, direction=INCOMING),
+        c.Claim(account_id="alice", direction=OUTGOING, attempt_id="a", at=6.0, scale=0, cap=Decimal(4)),
+        c.Close(account_id="alice", attempt_id="a", settled=Decimal(1), at=7.0),
+    ):
+        _ask(books, command)
+    entries = c.Entries(account_id="alice", direction=OUTGOING)
+    found = _ask(books, entries)
+    first = found[0].seq
+    assert found == [
+        _entry(first, EntryKind.REQUEST, "k", "2.5", "a", 1.0, 5.0),
+        _entry(first + 1, EntryKind.REQUEST, "l", "2.5", "a", 2.0, 2.0),
+        _entry(first + 3, EntryKind.DUST, "a", "1", None, 6.0, 6.0),
+        _entry(first + 4, EntryKind.LEFTOVER, "a", "3", None, 7.0, 7.0),
+    ]
+    assert _ask(books, replace(entries, after=first)) == found[1:]
+    assert _ask(books, replace(entries, after=first + 1, limit=1)) == found[2:3]
+    assert _ask(books, replace(entries, account_id="bob")) == []
+    (attempt,) = _ask(books, c.History())
+    assert (attempt.dust, attempt.claimed_at, attempt.closed_at) == (Decimal(1), 6.0, 7.0)
+
+
+def _many_attempts() -> Books:
+    """Return books in which alice and bob took turns: a0 and a2 are closed, a1 and a3 in doubt, a4 is open."""
+    books = Books()
+    for number in range(5):
+        account: dict[str, Any] = {"account_id": "bob" if number % 2 else "alice"}
+        attempt: dict[str, Any] = {**account, "attempt_id": f"a{number}"}
+        _ask(books, c.OpenAccount(**account, at=0.0))
+        _ask(
+            books, c.Enqueue(**account, direction=OUTGOING, entry_id=f"{number}", amount=Decimal(number + 1), at=number)
+        )
+        _ask(books, c.Claim(**attempt, direction=OUTGOING, at=number))
+        if number in {0, 2}:
+            _ask(books, c.Close(**attempt, settled=Decimal(number + 1), at=number))
+        elif number != 4:
+            _ask(books, c.Hold(**attempt, reason="lost"))
+    return books
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({}, ["a0", "a1", "a2", "a3", "a4"]),
+        ({"after": "a1"}, ["a2", "a3", "a4"]),
+        ({"after": "a4"}, []),
+        ({"after": "unheard"}, []),
+        ({"account_id": "alice"}, ["a0", "a2", "a4"]),
+        ({"account_id": "alice", "after": "a0", "limit": 1}, ["a2"]),
+        ({"account_id": "bob"}, ["a1", "a3"]),
+        ({"states": frozenset({AttemptState.IN_DOUBT})}, ["a1", "a3"]),
+        ({"states": frozenset({AttemptState.CLOSED, AttemptState.OPEN}), "after": "a0"}, ["a2", "a4"]),
+        ({"account_id": "carol"}, []),
+    ],
+    ids=repr,
+)
+def test_a_history_has_what_was_asked_for_in_the_order_of_claims(query: dict[str, Any], found: list[str]) -> None:
+    """However accounts, states and pages are combined."""
+    assert [attempt.attempt_id for attempt in _ask(_many_attempts(), c.History(**query))] == found
+
+
+def test_pages_begin_after_what_they_are_asked_for_and_go_by_ids() -> None:
+    """Accounts, those that are due, unattributed money, and values of the engine."""
+    books = _many_attempts()
+    for name in ("c", "a", "b"):
+        _ask(books, c.Suspend(settlement_id=name, amount=Decimal(1), details=name, at=0.0))
+        _ask(books, c.Put(account_id="alice", key=name, value=name))
+    _ask(books, c.Put(account_id="", key="z", value=0))
+    _ask(books, c.Assign(settlement_id="b", account_id="bob", reason="r", by="carol", at=2.0))
+    assert [found.account_id for found in _ask(books, c.Overview())] == ["alice", "bob"]
+    assert [found.account_id for found in _ask(books, c.Overview(after="alice"))] == ["bob"]
+    assert [found.account_id for found in _ask(books, c.Overview(limit=1))] == ["alice"]
+    assert _ask(books, c.Overview(account_id="carol")) == []
+    assert [_ask(books, c.Due(**page)) for page in ({}, {"after": "alice"}, {"limit": 1})] == [
+        ["alice", "bob"],
+        ["bob"],
+        ["alice"],
+    ]
+    assert [item.settlement_id for item in _ask(books, c.Suspense())] == ["a", "c"]
+    assert [item.settlement_id for item in _ask(books, c.Suspense(after="a", assigned=True))] == ["b", "c"]
+    (assigned,) = _ask(books, c.Suspense(after="a", assigned=True, limit=1))
+    assert assigned == SuspenseItem(
+        settlement_id="b",
+        amount=Decimal(1),
+        details="b",
+        reported_at=0.0,
+        account_id="bob",
+        reason="r",
+        assigned_by="carol",
+        assigned_at=2.0,
+    )
+    values = _ask(books, c.Values())
+    assert values == [
+        EngineValue(account_id="", key="z", value=0),
+        *(EngineValue(account_id="alice", key=name, value=name) for name in "abc"),
+    ]
+    assert _ask(books, c.Values(after=("alice", "a"))) == values[2:]
+    assert _ask(books, c.Values(after=("", "z"), limit=2)) == values[1:3]
 
 
 @pytest.mark.parametrize(
