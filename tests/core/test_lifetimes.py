@@ -15,8 +15,9 @@ from settlement_core.abc import AccountServices, Unanswered
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import open_core
 from settlement_core.values.commands import Claimed, Command, Result
-from settlement_core.values.errors import InvalidEngine, ShuttingDown, StoreBroken, StoreUnavailable
+from settlement_core.values.errors import InvalidEngine, LocalError, ShuttingDown, StoreBroken, StoreUnavailable
 from settlement_core.values.events import AccountHalted, CoreStopped, EngineMisbehaved, RecoveryFinished
+from settlement_core.values.sealing import seal
 from tests.core.stores import FlakyStore, unavailable
 from tests.core.worlds import D, Ears, FakeConnector, MemoryLedger, MinimalEngine, VerifiableEngine, World, until
 
@@ -149,6 +150,38 @@ async def test_an_engine_that_cannot_connect_is_the_error() -> None:
         async with open_core(connect, store=world.store, connector=world.connector):
             raise AssertionError("never gets here")
     assert caught.group_contains(ConnectionError, match="no ledger")
+
+
+async def test_a_sealed_store_is_not_served_and_its_engine_not_connected() -> None:
+    """Its money was moved to another store: two cores would each pay it."""
+    world = World(MinimalEngine())
+    world.store.apply([seal("its money was moved")])
+    with pytest.raises(ExceptionGroup) as caught:
+        async with world.core():
+            raise AssertionError("never gets here")
+    assert caught.group_contains(LocalError, match="^its money was moved$")
+    assert world.services == []
+
+
+async def test_what_nobody_foresaw_halts_its_direction_and_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """With its traceback, and the lane as it was; the other direction goes on."""
+
+    class Broken(FakeConnector):
+        async def credit(self, account_id: str, amount: Decimal, idempotency_key: str) -> Any:
+            raise KeyError("no such field")
+
+    world = World(MinimalEngine(), connector=Broken())
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D(3), "tx")
+        await core.request_settlement("alice", D(5), "key")
+        await until(lambda: world.account().outgoing.settled == 5 and bool(core.statistics().halted))
+        assert core.statistics().halted == {"alice incoming": "KeyError: 'no such field'"}
+    assert world.account().incoming.open == 3
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.message == "lane <IncomingLane 'alice' crediting, 0 failures> ended in a way we did not foresee"
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "'no such field'"
 
 
 @pytest.mark.parametrize(
@@ -307,6 +340,9 @@ async def test_an_observer_that_raises_stops_no_payment(caplog: pytest.LogCaptur
     """Its failure is logged; the settlement is recorded all the same."""
 
     class Loud:
+        def __repr__(self) -> str:
+            return "<Loud>"
+
         def observe(self, event: object) -> None:
             raise RuntimeError("cannot bear it")
 
@@ -315,7 +351,9 @@ async def test_an_observer_that_raises_stops_no_payment(caplog: pytest.LogCaptur
         await core.create_account("alice")
         await core.request_settlement("alice", D(1), "a")
         await until(lambda: world.account().outgoing.settled == 1)
-    assert "failed on: account alice settled 1 of 1" in caplog.text
+    messages = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert all(record.exc_info for record in caplog.records if record.levelname == "ERROR")
+    assert "observer <Loud> failed on: account alice is to settle 1 (key a)" in messages
 
 
 async def test_states_are_shown_in_reprs_and_statistics() -> None:

@@ -12,6 +12,7 @@ from settlement_core.values import commands as c
 from settlement_core.values.records import (
     AccountOverview,
     AccountState,
+    Attempt,
     AttemptState,
     Direction,
     EngineValue,
@@ -103,6 +104,60 @@ def test_an_overview_holds_all_that_is_known_of_the_account() -> None:
             pausing=word,
         ),
     ]
+
+
+def test_an_attempt_keeps_what_became_of_it() -> None:
+    """Parked, decided about, offered again, parked again: the latest words, and the times of claim and end."""
+    books = Books()
+    alice: dict[str, Any] = {"account_id": "alice"}
+    mine: dict[str, Any] = {**alice, "attempt_id": "a"}
+    person: dict[str, Any] = {"reason": "asked", "by": "carol"}
+    opened = Attempt(**mine, direction=INCOMING, amount=Decimal(3), claimed_at=2.0)
+    held = replace(opened, state=AttemptState.HELD, reason="409")
+    told = replace(held, reason="asked", resolved_by="carol")
+    for command, attempt in (
+        (c.OpenAccount(**alice, at=0.0), None),
+        (c.Enqueue(**alice, direction=INCOMING, entry_id="k", amount=Decimal(3), at=1.0), None),
+        (c.Claim(**mine, direction=INCOMING, at=2.0), opened),
+        (c.Hold(**mine, reason="409"), held),
+        (c.Release(**mine, **person), replace(told, state=AttemptState.RELEASED)),
+        (c.Claim(**alice, direction=INCOMING, attempt_id="b", at=3.0), replace(told, state=AttemptState.OPEN)),
+        (c.Hold(**mine, reason="410"), replace(held, reason="410")),
+        (
+            c.Resolve(**mine, **person, settled=Decimal(1), at=4.0),
+            replace(told, state=AttemptState.CLOSED, settled=Decimal(1), closed_at=4.0),
+        ),
+    ):
+        _ask(books, command)
+        assert _ask(books, c.History()) == [attempt] * (attempt is not None)
+
+
+@pytest.mark.parametrize(
+    ("before", "used_again_at", "forgotten"), [(4.0, 1.0, 0), (4.5, 1.0, 2), (4.5, 4.5, 0), (4.6, 4.5, 2)]
+)
+def test_entries_are_forgotten_once_neither_they_nor_their_attempt_were_used_since(
+    before: float, used_again_at: float, forgotten: int
+) -> None:
+    """All of an attempt or none, to the moment; their amounts are counted on, and the attempt says so."""
+    books = Books()
+    request = c.Enqueue(account_id="alice", direction=OUTGOING, entry_id="k", amount=Decimal(2), at=1.0)
+    for command in (
+        c.OpenAccount(account_id="alice", at=0.0),
+        request,
+        replace(request, entry_id="l"),
+        c.Claim(account_id="alice", direction=OUTGOING, attempt_id="a", at=2.0),
+        c.Close(account_id="alice", attempt_id="a", settled=Decimal(4), at=4.0),
+        replace(request, at=used_again_at),
+    ):
+        _ask(books, command)
+    assert _ask(books, c.Prune(before=before)) == forgotten
+    (account,) = _ask(books, c.Overview())
+    assert account.outgoing == Totals(entered=Decimal(4), settled=Decimal(4), pruned=Decimal(2 * forgotten))
+    (attempt,) = _ask(books, c.History())
+    assert attempt.pruned is (forgotten > 0)
+    assert len(_ask(books, c.Entries(account_id="alice", direction=OUTGOING))) == 2 - forgotten
+    assert _ask(books, request) == c.Entered(Decimal(2), replay=forgotten == 0)
+    assert _ask(books, c.Prune(before=0.0)) == 0
 
 
 def _entry(seq: int, kind: EntryKind, entry_id: str, amount: str, attempt_id: str | None, *times: float) -> Entry:
