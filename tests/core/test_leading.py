@@ -144,7 +144,7 @@ async def test_a_leader_that_was_silent_too_long_ends_and_changes_nothing_any_mo
                     with pytest.raises(LeadershipLost):
                         await fleet.services["a"].save("next", 8)
                 await anyio.sleep_forever()
-        assert raised.group_contains(LeadershipLost)
+        assert raised.group_contains(LeadershipLost, match="^worker 'a' was silent for longer than its lease")
         ended.set()
 
     async with anyio.create_task_group() as tasks:

@@ -59,6 +59,9 @@ KILLERS = Path("killers.json").absolute()
 Killer = dict[str, str]
 """The test that failed first, its part that failed, and the last line of the error."""
 
+ALONE_S: dict[str, float] = {}
+"""How much of the processor each test takes without any mutant."""
+
 
 @dataclass
 class Child:
@@ -67,7 +70,6 @@ class Child:
     name: str
     pid: int
     said: int
-    began: float = field(default_factory=time.monotonic)
     used: int = 0
     awake: float = field(default_factory=time.monotonic)
     looked: float = field(default_factory=time.monotonic)
@@ -128,7 +130,7 @@ class Order:
 
 
 def _alone_s(test: str) -> float:
-    return float(state().duration_by_test.get(test, 0.0))
+    return ALONE_S.get(test, 0.0)
 
 
 @dataclass
@@ -147,8 +149,12 @@ class Forks:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Test each mutant, having seen that without one all tests pass in the same way."""
         self.items = {item.nodeid: item for item in session.items}
-        if session.testsfailed or (killer := self._without_mutant(session)):
+        child = self._fork(session, "", list(self.items))
+        killer, used_s = _heard(child)
+        os.waitpid(child.pid, 0)
+        if killer or len(used_s) < len(self.items) or session.testsfailed:
             pytest.exit(f"tests fail without any mutant: {killer or 'some cannot be collected'}", 2)
+        ALONE_S.update(used_s)
         for name, known in self.killers.items():
             if name in self.data:
                 self.order.learn(name, known["test"], self.data[name].durations_by_key.get(name, 1.0))
@@ -170,11 +176,6 @@ class Forks:
             self._wait()
         return True
 
-    def _without_mutant(self, session: pytest.Session) -> Killer:
-        child = self._fork(session, "", list(self.items))
-        os.waitpid(child.pid, 0)
-        return _heard(child)
-
     def _fork(self, session: pytest.Session, name: str, tests: Sequence[str]) -> Child:
         said, say = os.pipe()
         pid = os.fork()
@@ -187,62 +188,67 @@ class Forks:
         set_mutant_under_test(name)
         # each call of each function asks for it, which else is a quarter of the time
         trampoline.get_mutant_under_test = lambda: name
-        killer = _run(session, [self.items[test] for test in tests], limited=bool(name))
-        os.write(say, json.dumps(killer).encode())
+        killer, used_s = _run(session, [self.items[test] for test in tests], limited=bool(name))
+        with os.fdopen(say, "w") as pipe:
+            # of no interest from a mutant
+            json.dump([killer, used_s if not name else {}], pipe)
         os._exit(KILLED if killer else SURVIVED)
 
     def _wait(self) -> None:
         """Wait until one has ended, or has to be ended."""
         while True:
             for child in self.children:
-                pid, status = os.waitpid(child.pid, os.WNOHANG)
+                pid, status, used = os.wait4(child.pid, os.WNOHANG)
                 if not pid and child.sleeps_for_ever():
                     os.kill(child.pid, signal.SIGKILL)
-                    os.waitpid(child.pid, 0)
-                    pid, status = child.pid, TIMED_OUT << 8
+                    pid, _, used = os.wait4(child.pid, 0)
+                    status = TIMED_OUT << 8
                 if pid:
-                    self._end(child, os.waitstatus_to_exitcode(status))
+                    self._end(child, os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
                     return
             time.sleep(0.01)
 
-    def _end(self, child: Child, code: int) -> None:
+    def _end(self, child: Child, code: int, used_s: float) -> None:
         self.children.remove(child)
-        took_s = time.monotonic() - child.began
-        self._keep(child.name, code, took_s)
-        if killer := _heard(child):
-            self.order.learn(child.name, killer["test"], took_s)
+        self._keep(child.name, code, used_s)
+        killer, _ = _heard(child)
+        if killer:
+            self.order.learn(child.name, killer["test"], used_s)
             self.killers[child.name] = killer
             KILLERS.write_text(json.dumps(self.killers, indent=1), encoding="utf-8")
 
-    def _keep(self, name: str, code: int, took_s: float) -> None:
+    def _keep(self, name: str, code: int, used_s: float) -> None:
         data = self.data[name]
         data.exit_code_by_key[name] = code
-        data.durations_by_key[name] = took_s
+        data.durations_by_key[name] = used_s
         with change_cwd(".."):
             data.save()
 
 
-def _heard(child: Child) -> Killer:
-    with os.fdopen(child.said, "rb") as pipe:
-        killer: Killer = json.loads(pipe.read() or b"{}")
-    return killer
+def _heard(child: Child) -> tuple[Killer, dict[str, float]]:
+    with os.fdopen(child.said) as pipe:
+        killer, used_s = json.loads(pipe.read() or "[{}, {}]")
+    return killer, used_s
 
 
-def _run(session: pytest.Session, items: Sequence[pytest.Item], *, limited: bool) -> Killer:
+def _run(session: pytest.Session, items: Sequence[pytest.Item], *, limited: bool) -> tuple[Killer, dict[str, float]]:
     """Run tests until one fails, or takes too much of the processor: then the process ends."""
     witness = Witness()
+    used_s: dict[str, float] = {}
     session.config.pluginmanager.register(witness)
     signal.signal(signal.SIGPROF, lambda *_: os._exit(TIMED_OUT))
     if limited:
         resource.setrlimit(resource.RLIMIT_CPU, (MUTANT_CPU_S, MUTANT_CPU_S))
     for item, following in zip(items, [*items[1:], None], strict=True):
+        began = time.process_time()
         if limited:
             signal.setitimer(signal.ITIMER_PROF, max(CPU_S, CPU_TIMES * _alone_s(item.nodeid)))
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         signal.setitimer(signal.ITIMER_PROF, 0)
+        used_s[item.nodeid] = time.process_time() - began
         if witness.killer:
             break
-    return witness.killer
+    return witness.killer, used_s
 
 
 @click.command()

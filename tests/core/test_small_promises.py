@@ -1,0 +1,133 @@
+"""What nobody would lose money by, and everybody would wonder about: who is hurried, asked, entered and named."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import pytest
+
+from settlement_core.abc import Unanswered
+from settlement_core.core.config import CoreConfig
+from settlement_core.values.errors import LeaseLost, StoreUnavailable
+from settlement_core.values.events import SettlementRecorded
+from tests.core.shared_books import NAMES, Fleet
+from tests.core.stores import FlakyStore
+from tests.core.test_sharing import Bank, owe, two
+from tests.core.worlds import D, FakeConnector, MinimalEngine, World, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_to_open_an_account_again_hurries_no_credit() -> None:
+    """A connector that is away is offered a credit when its delay is over, however often it asks for the account."""
+    connector = FakeConnector([Unanswered("away")] * 3)
+    world = World(MinimalEngine(), connector=connector, config=CoreConfig())
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D(3), "tx")
+        for _ in range(60):
+            await anyio.sleep(0.1)
+            await core.create_account("alice")
+        await core.delete_account("alice")
+        await until(lambda: world.account().incoming.settled == 3)
+    assert [round(when, 3) for when, *_ in connector.offers] == [0.0, 0.5, 1.5, 3.5]
+
+
+async def test_an_account_without_a_name_gets_one_of_its_own() -> None:
+    """Two of them are two accounts, under ids that nobody can guess."""
+    world = World(MinimalEngine())
+    async with world.core() as core:
+        names = [await core.create_account() for _ in range(2)]
+    assert names[0] != names[1]
+    assert [len(name) for name in names] == [36, 36]
+    assert [world.account(name).account_id for name in names] == names
+
+
+async def test_a_core_gives_up_on_its_store_when_its_configuration_says() -> None:
+    """Not at the default; how much was not recorded is said."""
+    store = FlakyStore()
+    world = World(MinimalEngine(), store=store, config=CoreConfig(drain_s=3.0, shutdown_s=1.0))
+    with pytest.raises(ExceptionGroup) as caught:
+        async with world.core() as core:
+            await core.create_account("alice")
+            store.failures = [StoreUnavailable("gone") for _ in range(1000)]
+            began = anyio.current_time()
+            world.services[0].try_settlement("alice")
+            await anyio.sleep(0.1)
+    assert caught.group_contains(StoreUnavailable, match="^the store took nothing for 3 s while closing: ")
+    assert anyio.current_time() - began == pytest.approx(4.1, abs=0.1)
+
+
+async def test_an_engine_that_could_be_entered_is_not() -> None:
+    """What is an engine already is taken as it is, whatever else it is."""
+
+    class Both(MinimalEngine):
+        async def __aenter__(self) -> Any:
+            raise AssertionError("entered")
+
+        async def __aexit__(self, *_: object) -> None:
+            """Never called."""
+
+    world = World(Both())
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(1), "a")
+        await until(lambda: world.account().outgoing.settled == 1)
+    assert world.engine.paid == [D(1)]
+
+
+async def test_a_lost_lease_names_its_account() -> None:
+    """Whoever asked for it under a token that is none any more."""
+    fleet = Fleet()
+    async with fleet.worker("a", MinimalEngine()) as core:
+        await until(lambda: core.statistics().recovered)
+        with pytest.raises(LeaseLost) as caught:
+            await core._context.sharing.confirm(NAMES[0], "another")
+    assert caught.value.account_id == NAMES[0]
+
+
+async def test_a_ring_is_acted_upon_once_and_then_forgotten() -> None:
+    """The store need not keep it, and nobody looks at the account again for it."""
+    fleet, bank = Fleet(), Bank()
+    async with AsyncExitStack() as stack:
+        a, b = await two(stack, fleet, bank.engine("a"), bank.engine("b"))
+        for name in NAMES:
+            await owe(a if fleet.books.owner(name) == "b" else b, name)
+        await until(lambda: all(fleet.account(name).outgoing.settled == 10 for name in NAMES))
+        await anyio.sleep(5)
+        assert [lease.rings for lease in fleet.books.leases] == [{}] * 8
+        commands = [core.statistics().journal.commands for core in (a, b)]
+        await anyio.sleep(10)
+        assert [core.statistics().journal.commands - n for core, n in zip((a, b), commands, strict=True)] == [
+            pytest.approx(10, abs=1)
+        ] * 2
+
+
+async def test_new_money_through_another_worker_is_as_good_as_through_the_own() -> None:
+    """An account that backs off after a failure tries again for it at once."""
+    fleet, bank = Fleet(), Bank()
+    async with AsyncExitStack() as stack:
+        a, b = await two(stack, fleet, bank.engine("a"), bank.engine("b"))
+        name = next(name for name in NAMES if fleet.books.owner(name) == "a")
+        engine = a._context.engine.minimal
+        engine.fails = 12  # type: ignore[union-attr]
+        await owe(a, name)
+        await until(lambda: engine.fails == 2, within_s=100_000, every_s=1.0)  # type: ignore[union-attr]
+        engine.fails = 0  # type: ignore[union-attr]
+        await b.request_settlement(name, D(5), "other")
+        await until(lambda: fleet.account(name).outgoing.settled == 15, within_s=3)
+    assert bank.paid[name] == 15
+
+
+async def test_a_settlement_costs_the_store_three_commands() -> None:
+    """Its request, its claim and its end; the account then rests, and asks for nothing."""
+    world = World(MinimalEngine())
+    async with world.core() as core:
+        await core.create_account("alice")
+        await until(lambda: core.statistics().recovered and core.statistics().active_lanes == 0)
+        before = core.statistics().journal.commands
+        await core.request_settlement("alice", D(1), "a")
+        await until(lambda: bool(world.ears.of(SettlementRecorded)) and core.statistics().active_lanes == 0)
+        assert core.statistics().journal.commands - before == 3
