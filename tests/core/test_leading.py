@@ -141,7 +141,7 @@ async def test_a_leader_that_was_silent_too_long_ends_and_changes_nothing_any_mo
                 await taken.wait()
                 fleet.stores["a"].blocked = False
                 if saves:
-                    with pytest.raises(LeadershipLost):
+                    with pytest.raises(LeadershipLost, match="^worker 'a' was silent for longer than its lease"):
                         await fleet.services["a"].save("next", 8)
                 await anyio.sleep_forever()
         assert raised.group_contains(LeadershipLost, match="^worker 'a' was silent for longer than its lease")

@@ -10,8 +10,10 @@ import pytest
 
 from settlement_core.abc import Unanswered
 from settlement_core.core.config import CoreConfig
+from settlement_core.values.commands import Enqueue, OpenAccount, Share
 from settlement_core.values.errors import LeaseLost, StoreUnavailable
 from settlement_core.values.events import SettlementRecorded
+from settlement_core.values.records import Direction
 from tests.core.shared_books import NAMES, Fleet
 from tests.core.stores import FlakyStore
 from tests.core.test_sharing import Bank, owe, two
@@ -131,3 +133,55 @@ async def test_a_settlement_costs_the_store_three_commands() -> None:
         await core.request_settlement("alice", D(1), "a")
         await until(lambda: bool(world.ears.of(SettlementRecorded)) and core.statistics().active_lanes == 0)
         assert core.statistics().journal.commands - before == 3
+
+
+async def test_a_request_gives_up_on_the_store_when_the_configuration_says() -> None:
+    """Not at the default; the sentence tells how long that was."""
+    store = FlakyStore()
+    world = World(MinimalEngine(), store=store, config=CoreConfig(request_deadline_s=1.5))
+    async with world.core() as core:
+        await core.create_account("alice")
+        store.failures = [StoreUnavailable("gone") for _ in range(9)]
+        began = anyio.current_time()
+        with pytest.raises(StoreUnavailable, match=r"^the store did not answer within 1.5 s; "):
+            await core.request_settlement("alice", D(1), "a")
+        assert anyio.current_time() - began == pytest.approx(1.5)
+        await until(lambda: not store.failures)
+        await until(lambda: world.account().outgoing.settled == 1)
+
+
+async def test_a_credit_in_an_assets_own_scale_leaves_room_for_a_connectors_integers() -> None:
+    """Also where no scale of the connector is known: 2^63 - 1 of the smallest units at most."""
+    engine = MinimalEngine()
+    engine.asset_scale = 9  # type: ignore[attr-defined]
+    world = World(engine)
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D(20_000_000_000), "tx")
+        await until(lambda: world.account().incoming.settled == 20_000_000_000)
+    largest = D("9223372036.854775807")
+    assert [attempt.amount for attempt in world.attempts()] == [largest, largest, D("1553255926.290448386")]
+
+
+async def test_rounds_of_sharing_begin_as_far_apart_as_configured() -> None:
+    """A lease lasts three of them at least."""
+    fleet, times = Fleet(CoreConfig(poll_s=2.0, lease_s=6.0)), []
+    store = fleet.books.worker_store("a")
+    store.after = lambda command, _: times.append(anyio.current_time()) if isinstance(command, Share) else None
+    async with fleet.worker("a", MinimalEngine(), store=store):
+        await anyio.sleep(9)
+        rounds = times[1:]
+    assert [round(when - rounds[0], 3) for when in rounds[:4]] == [0.0, 2.0, 4.0, 6.0]
+
+
+async def test_accounts_of_any_name_are_resumed() -> None:
+    """Of digits, capitals and signs as well: ids are often random."""
+    names = ["-", ".a", "0", "9f", "A", "Zoe", "_", "a", "~"]
+    world = World(MinimalEngine())
+    world.store.apply([OpenAccount(account_id=name, at=0.0) for name in names])
+    world.store.apply(
+        [Enqueue(account_id=name, direction=Direction.OUTGOING, entry_id="k", amount=D(1), at=0.0) for name in names]
+    )
+    async with world.core():
+        await until(lambda: len(world.engine.paid) == len(names), within_s=5)
+    assert sorted(account_id for _, account_id, _ in world.engine.calls) == sorted(names)

@@ -105,6 +105,7 @@ class Order:
     def __init__(self) -> None:
         self._kills: Counter[tuple[str, str]] = Counter()
         self._took_s: dict[str, float] = {}
+        self._breadth = Counter(test for tests in state().tests_by_mangled_function_name.values() for test in tests)
 
     def learn(self, name: str, test: str, took_s: float) -> None:
         """Remember who killed a mutant."""
@@ -123,7 +124,9 @@ class Order:
         return chosen
 
     def _worth(self, name: str, test: str) -> float:
-        likely = 1.0 + 10 * self._kills[function_of(name), test] + self._kills[name.rpartition(".")[0], test]
+        # who runs few functions looks closely at each
+        likely = 30.0 / self._breadth[test]
+        likely += 10 * self._kills[function_of(name), test] + self._kills[name.rpartition(".")[0], test]
         # who waits for what never comes takes longer to fail than to pass
         failing_s = self._took_s.get(test, 0.0) / (1 + self._kills["", test])
         return likely / (0.03 + max(failing_s, _alone_s(test)))

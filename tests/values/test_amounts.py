@@ -211,3 +211,13 @@ def test_only_checked_amounts_are_written_as_quantities(amount: str) -> None:
     """A quantity has no sign, and no scale but 0 to 255: what was not checked before fails loudly."""
     with pytest.raises(AssertionError):
         Quantity.of(Decimal(amount))
+
+
+def test_an_amount_may_be_as_long_as_its_digits_and_places_allow() -> None:
+    """To the digit, and it stays as it is written; one more on either side is refused."""
+    whole, places = "9" * MAX_DIGITS, "9" * MAX_SCALE
+    longest = Decimal(f"{whole}.{places}")
+    assert str(check_amount(longest, "amount")) == str(longest)
+    for text in (f"9{whole}.{places}", f"{whole}.{places}9"):
+        with pytest.raises(InvalidAmount, match="^invalid amount: it "):
+            check_amount(Decimal(text), "amount")

@@ -106,6 +106,47 @@ def test_an_overview_holds_all_that_is_known_of_the_account() -> None:
     ]
 
 
+def test_a_claim_takes_as_many_entries_as_it_may_and_nothing_from_a_paused_account() -> None:
+    """What is left is told, and left as it was."""
+    books = Books()
+    alice: dict[str, Any] = {"account_id": "alice"}
+    _ask(books, c.OpenAccount(**alice, at=0.0))
+    for name in "klm":
+        _ask(books, c.Enqueue(**alice, direction=OUTGOING, entry_id=name, amount=Decimal(2), at=1.0))
+    pause = c.Pause(**alice, paused=True, reason="r", by="b", at=1.0)
+    claim = c.Claim(**alice, direction=OUTGOING, attempt_id="a", at=2.0, max_entries=2)
+    _ask(books, pause)
+    assert _ask(books, claim) == c.NothingToClaim(Decimal(6))
+    _ask(books, replace(pause, paused=False))
+    claimed = _ask(books, claim)
+    assert (claimed.attempt.amount, claimed.fresh, claimed.more) == (Decimal(4), True, True)
+    taken = [entry.attempt_id for entry in _ask(books, c.Entries(**alice, direction=OUTGOING))]
+    assert taken == ["a", "a", None]
+    assert _ask(books, replace(claim, direction=INCOMING, attempt_id="b")) == c.NothingToClaim(Decimal(0))
+
+
+def test_what_nobody_knows_is_refused_by_its_name() -> None:
+    """And to delete a value that is not there changes nothing."""
+    books = Books()
+    alice: dict[str, Any] = {"account_id": "alice"}
+    suspend = c.Suspend(settlement_id="s", amount=Decimal(3), details=None, at=0.0)
+    assert _ask(books, c.Put(**alice, key="k", value=None)) == c.Applied(changed=False)
+    _ask(books, suspend)
+    refusals = [
+        _ask(books, c.Assign(settlement_id="t", **alice, reason="r", by="b", at=0.0)),
+        _ask(books, replace(suspend, amount=Decimal(4))),
+        _ask(books, c.Pause(**alice, paused=True, reason="r", by="b", at=0.0)),
+    ]
+    _ask(books, c.OpenAccount(**alice, at=0.0))
+    refusals.append(_ask(books, c.Close(**alice, attempt_id="a", settled=Decimal(1), at=0.0)))
+    assert [str(refusal) for refusal in refusals] == [
+        "no unattributed settlement 't'; nothing was recorded",
+        "unattributed settlement 's' was first reported with 3, now with 4; nothing was recorded",
+        "account 'alice' does not exist; nothing was recorded",
+        "account 'alice' has no attempt 'a'; nothing was recorded",
+    ]
+
+
 def test_an_attempt_keeps_what_became_of_it() -> None:
     """Parked, decided about, offered again, parked again: the latest words, and the times of claim and end."""
     books = Books()

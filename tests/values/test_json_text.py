@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
@@ -97,3 +98,24 @@ def test_brackets_in_strings_nest_nothing() -> None:
     assert decode_json(text) == json.loads(text)
     with pytest.raises(ValueError, match="it is not JSON"):
         decode_json('["' + '\\"[' * 50_000)
+
+
+def test_a_value_that_holds_itself_cannot_be_written() -> None:
+    """In an array, an object, or one within the other."""
+    endless: list[object] = []
+    endless.append({"again": (endless,)})
+    for value in (endless, {"deep": endless}):
+        with pytest.raises(ValueError) as caught:
+            encode_json(value)
+        assert str(caught.value) == "it cannot be written as JSON: it is nested too deeply"
+
+
+@pytest.mark.parametrize("shape", [list, tuple, lambda inside: {"a": inside[0]}], ids=["array", "tuple", "object"])
+def test_a_value_is_written_as_deep_as_it_is_read(shape: Callable[[list[object]], object]) -> None:
+    """To the level, whatever it is made of."""
+    value: object = 1
+    for _ in range(MAX_DEPTH):
+        value = shape([value])
+    assert decode_json(encode_json(value)) is not None
+    with pytest.raises(ValueError, match="^it cannot be written as JSON: it is nested too deeply$"):
+        encode_json([value])
