@@ -185,3 +185,29 @@ async def test_accounts_of_any_name_are_resumed() -> None:
     async with world.core():
         await until(lambda: len(world.engine.paid) == len(names), within_s=5)
     assert sorted(account_id for _, account_id, _ in world.engine.calls) == sorted(names)
+
+
+async def test_before_the_store_has_told_a_core_holds_nothing() -> None:
+    """It knows of one partition, as a store for one process has, and has not recovered."""
+    world = World(MinimalEngine())
+    async with world.core() as core:
+        state = core.statistics()
+        assert (state.partitions, state.partitions_held, state.recovered) == (1, 0, False)
+        await until(lambda: core.statistics().recovered)
+        assert core.statistics().partitions_held == 1
+
+
+async def test_an_engine_that_never_disconnects_is_given_up() -> None:
+    """After five seconds, and whoever runs the core is told by an error."""
+
+    class Clinging(MinimalEngine):
+        async def disconnect(self) -> None:
+            await anyio.sleep_forever()
+
+    world = World(Clinging())
+    began = anyio.current_time()
+    with pytest.raises(ExceptionGroup) as caught:
+        async with world.core():
+            pass
+    assert caught.group_contains(TimeoutError)
+    assert anyio.current_time() - began == pytest.approx(5.0)
