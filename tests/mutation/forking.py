@@ -57,7 +57,7 @@ SEED = 4
 KILLERS = Path("killers.json").absolute()
 
 Killer = dict[str, str]
-"""The test that failed first, its part that failed, and the last line of the error."""
+"""The test that failed first, and the last line of the error."""
 
 ALONE_S: dict[str, float] = {}
 """How much of the processor each test takes without any mutant."""
@@ -93,10 +93,10 @@ class Witness:
         self.killer: Killer = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Look at what became of a part of a test."""
-        if report.failed and not self.killer:
+        """Look at what became of a test; what fails before or after it may be this process's fault."""
+        if report.failed and report.when == "call" and not self.killer:
             lines = [line for line in report.longreprtext.splitlines() if line.strip(" +-")]
-            self.killer = {"test": report.nodeid, "part": str(report.when), "error": lines[-1][:300] if lines else ""}
+            self.killer = {"test": report.nodeid, "error": lines[-1][:300] if lines else ""}
 
 
 class Order:
