@@ -11,13 +11,14 @@ import pytest
 
 from settlement_core.abc import Pending, Refused, Unanswered
 from settlement_core.core.config import CoreConfig
+from settlement_core.core.supervisor import RECOVERING_AT_ONCE
 from settlement_core.values import events as e
 from settlement_core.values.commands import Claim, Close, Enqueue, FinishStep, Hold, Note, OpenAccount
 from settlement_core.values.records import Direction
 from tests.core.shared_books import NAMES, Fleet
 from tests.core.test_forgetful_stores import failing_over, make_world
 from tests.core.test_forgetful_stores import owe as owe_forgetful
-from tests.core.test_sharing import Bank, owe
+from tests.core.test_sharing import Bank, BankEngine, owe
 from tests.core.worlds import D, FakeConnector, MemoryLedger, MinimalEngine, VerifiableEngine, World, until
 
 pytestmark = pytest.mark.anyio
@@ -87,19 +88,33 @@ async def test_a_refused_lease_is_told_as_one_partition_lost() -> None:
 async def test_a_worker_recovers_once_and_again_only_for_what_it_gains() -> None:
     """However many rounds it takes part in; who holds nothing yet has nothing to recover, and says so at once."""
     fleet, bank = Fleet(), Bank()
-    fleet.books.inner.apply([OpenAccount(account_id=name, at=0.0, set_up=True) for name in NAMES])
-    async with fleet.worker("a", bank.engine("a")) as a:
+    for name in NAMES:
+        fleet.books.inner.apply([OpenAccount(account_id=name, at=0.0), debt(name)])
+
+    def told(worker: str) -> list[int]:
+        return [event.accounts for event in fleet.ears[worker].of(e.RecoveryFinished)]
+
+    # nothing is ever paid, so that all of it stays due
+    async with fleet.worker("a", BankEngine(bank, "a", fails=10_000)) as a:
         await anyio.sleep(100)
-        assert fleet.ears["a"].of(e.RecoveryFinished) == [e.RecoveryFinished(accounts=8)]
-        async with fleet.worker("b", bank.engine("b")) as b:
+        assert told("a") == [8]
+        async with fleet.worker("b", BankEngine(bank, "b", fails=10_000)) as b:
             await until(lambda: b.statistics().recovered, within_s=0.1)
-            assert fleet.ears["b"].of(e.RecoveryFinished) == [e.RecoveryFinished(accounts=0)]
+            assert told("b") == [0]
             await until(lambda: fleet.books.held() == [4, 4])
             await anyio.sleep(100)
-        assert a.statistics().recovered
-        assert len(fleet.ears["a"].of(e.RecoveryFinished)) == 1
+            assert sum(told("b")) == 4
         await anyio.sleep(100)
         assert a.statistics().partitions_held == 8
+        assert sum(told("a")) == 12
+        # what has been looked at makes room for others, once
+        assert a._supervisor._recovering == set()
+        assert a._supervisor._admission.value == RECOVERING_AT_ONCE
+
+
+def debt(name: str) -> Enqueue:
+    """Have an account owe 5."""
+    return Enqueue(account_id=name, direction=Direction.OUTGOING, entry_id="old", amount=D(5), at=0.0)
 
 
 # what a store forgot
