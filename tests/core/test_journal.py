@@ -197,6 +197,8 @@ async def test_many_requests_have_a_batch_of_their_own_but_the_core_has_its_turn
                     for core in range(40):
                         journal.submit(OpenAccount(account_id=f"core {core}", at=0.0))
 
+        # else the journal may begin while only some have asked
+        await anyio.wait_all_tasks_blocked()
         for client in range(20):
             tasks.start_soon(ask_again_and_again, client)
     turns = {
