@@ -10,7 +10,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.cli.processes import MINIMAL, PATIENCE_S, Connector, Server, until
 
-PATIENCE_MS = PATIENCE_S * 1000
+PATIENCE_MS = 4 * PATIENCE_S * 1000
+"""A browser is the first to starve where other tests have the processors."""
 
 expect.set_options(timeout=PATIENCE_MS)
 

@@ -16,7 +16,7 @@ from settlement_core.values.amounts import total
 from tests.cli.processes import PATIENCE_S, until
 from tests.dashboard.stage import HOSTILE, Stage
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 PHONE = {"viewport": {"width": 375, "height": 740}, "has_touch": True, "is_mobile": True}
 
@@ -291,7 +291,7 @@ def test_open_pages_do_not_keep_the_server_from_ending_and_say_that_it_has(open_
     began = time.monotonic()
     stage.server.signal(signal.SIGTERM)
     assert stage.server.wait() == 0
-    assert time.monotonic() - began < PATIENCE_S / 2
+    assert time.monotonic() - began < PATIENCE_S
     expect(stage.page.locator("#live")).to_contain_text("not live: figures are of")
     expect(stage.page.locator(".sentence")).to_have_text(
         "Not known: whether your money is all right cannot be told now."
