@@ -22,17 +22,17 @@ from tests.core.worlds import D, FakeConnector, MinimalEngine, World, until
 pytestmark = pytest.mark.anyio
 
 
-async def test_to_open_an_account_again_hurries_no_credit() -> None:
+async def test_to_delete_an_account_or_open_it_again_hurries_no_credit() -> None:
     """A connector that is away is offered a credit when its delay is over, however often it asks for the account."""
     connector = FakeConnector([Unanswered("away")] * 3)
     world = World(MinimalEngine(), connector=connector, config=CoreConfig())
     async with world.core() as core:
         await core.create_account("alice")
         await world.services[0].credit_settlement("alice", D(3), "tx")
-        for _ in range(60):
+        for _ in range(30):
             await anyio.sleep(0.1)
+            await core.delete_account("alice")
             await core.create_account("alice")
-        await core.delete_account("alice")
         await until(lambda: world.account().incoming.settled == 3)
     assert [round(when, 3) for when, *_ in connector.offers] == [0.0, 0.5, 1.5, 3.5]
 
@@ -211,3 +211,14 @@ async def test_an_engine_that_never_disconnects_is_given_up() -> None:
             pass
     assert caught.group_contains(TimeoutError)
     assert anyio.current_time() - began == pytest.approx(5.0)
+
+
+async def test_a_credit_that_waits_for_its_turn_is_shown_to_wait() -> None:
+    """Eight are offered at a time; the ninth account does nothing wrong."""
+    world = World(MinimalEngine(), connector=FakeConnector(takes_s=5.0))
+    async with world.core() as core:
+        for number in range(9):
+            await core.create_account(f"peer-{number}")
+            await world.services[0].credit_settlement(f"peer-{number}", D(1), "tx")
+        await anyio.sleep(1)
+        assert sorted(lane.doing for lane in core.lanes()) == ["crediting"] * 8 + ["waiting for its turn"]
