@@ -20,6 +20,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from settlement_core.abc import Observer, Store
+from settlement_core.core.batching import MANY_REQUESTS, Shares
 from settlement_core.values.backoff import STORE_BACKOFF, Backoff
 from settlement_core.values.commands import Command, Result
 from settlement_core.values.errors import JournalEnded, StoreUnavailable
@@ -32,33 +33,12 @@ T = TypeVar("T")
 MAX_PENDING = 20_000
 """Commands waiting at most: a few seconds of a slow disk; more would only hide that it is too slow."""
 
-MAX_BATCH = 512
-"""Commands applied at once: past a few hundred a bigger batch no longer saves, it only delays its first waiter."""
-
-MANY_REQUESTS = 16
-"""Requests from outside in one batch from which on they come first, since peers wait for them, and are many.
-
-Then commands of the core are applied with every `TURNS`th batch only: what a store must read before it can decide about
-them, and a second commit, delay all that is in the batch. What accounts do waits meanwhile, and then does more at a
-time: the busier the server, the more requests are settled by one attempt.
-"""
-
-TURNS = 4
-"""But with every batch where as many of the core's commands wait for each request: that many accounts are at work."""
-
 LINGER_S = 0.005
 """How long many who were answered together are given to ask again before the next batch begins, at most; else half as
 long as the store took for the last one.
 
 They would be late for it, and a batch of few costs the store as much as one of many.
 """
-
-BESIDE_REQUESTS = 16
-"""Commands of the core that are applied beside requests at least; of many that wait, one in `TURNS`."""
-
-AFTER_REQUESTS = 64
-"""Commands of the core applied at once after requests, which are soon followed by others; twice as many each time
-that none came meanwhile."""
 
 REQUEST_DEADLINE_S = 4.0
 """How long a request from outside waits for the store before it is given up, unless said otherwise."""
@@ -199,8 +179,7 @@ class Journal:
         self._applied = 0
         self._requests = 0
         self._took_s = 0.0
-        self._without_requests = 0
-        self._without_others = 0
+        self._shares = Shares()
         self.lost = 0
         self._failures = 0
         self._batches = 0
@@ -312,20 +291,9 @@ class Journal:
     def _compose(self) -> list[Handle[Any]]:
         """Return the next batch, in the order in which it is applied."""
         self._turn = None
-        requests = self._requests = min(len(self._offered), MAX_BATCH)
-        batch = [self._offered.popleft() for _ in range(requests)]
-        if not requests:
-            others = min(MAX_BATCH, AFTER_REQUESTS << min(self._without_requests, 10))
-            self._without_requests += 1
-            self._without_others = 0
-        elif requests >= MANY_REQUESTS and self._without_others < TURNS - 1 and len(self._submitted) < TURNS * requests:
-            others = 0
-            self._without_requests = 0
-            self._without_others += 1
-        else:
-            others = min(MAX_BATCH, max(BESIDE_REQUESTS, len(self._submitted) // TURNS))
-            self._without_requests = self._without_others = 0
-        batch += [self._submitted.popleft() for _ in range(min(len(self._submitted), others))]
+        self._requests, others = self._shares.next(len(self._offered), len(self._submitted))
+        batch = [self._offered.popleft() for _ in range(self._requests)]
+        batch += [self._submitted.popleft() for _ in range(others)]
         for handle in batch:
             self._applied += 1
             handle.number = self._applied
