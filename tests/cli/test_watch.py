@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,6 +62,8 @@ def watching(server: Server, *options: str, stdout: Any = subprocess.PIPE) -> It
         stdin=subprocess.DEVNULL,
         env=clean_environment(PYTHONUNBUFFERED="1", TERM="xterm", COLUMNS="160", LINES="40"),
         text=True,
+        # as a terminal starts it: what is begun in the background of a script ignores Ctrl-C, and so do its children
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
         try:
             yield process

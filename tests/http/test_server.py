@@ -159,8 +159,8 @@ async def test_shutdown_lets_requests_and_payments_under_way_end_and_takes_no_mo
             answer = await other.receive()
             assert (answer.status, answer.body) == (201, b'"hi"')
         await until(lambda: world.ears.of(CoreStopped) != [])
-        with pytest.raises(OSError):
-            await anyio.connect_tcp("127.0.0.1", server.port)
+    with pytest.raises(OSError):
+        await anyio.connect_tcp("127.0.0.1", server.port)
     assert world.engine.paid == [D(5)]
     assert world.account().outgoing.settled == world.account().outgoing.entered == 5
 

@@ -160,8 +160,10 @@ class Servers(ABC):
     def _pipeline(self, client: redis.Redis, calls: Sequence[Call], *, asking: bool) -> list[Reply]:
         writing = any(call.writes for call in calls)
         confirmation = self._durability.confirmation if writing else None
-        # a server reads a pipeline in parts, and writes to the disk after each: once will do
-        together = writing and len(calls) > 1 and self._one_slot
+        # a server reads a pipeline in parts, and writes to the disk after each: once will do (of other calls than
+        # scripts redis-py takes apart the answer, and knows nothing of transactions begun like this)
+        scripts = all(isinstance(call.what, Script) for call in calls)
+        together = writing and scripts and len(calls) > 1 and self._one_slot
         with client.pipeline(transaction=False) as pipeline:
             if together:
                 pipeline.execute_command("MULTI")
