@@ -35,15 +35,16 @@ __all__ = ["ASGIApp", "AnswersAfterBodies", "SettlementEngineApi", "send_discard
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-T = TypeVar("T")
-
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+T = TypeVar("T")
 
 BODY_DEADLINE_S = 10.0
 """A request is at most 100 KiB: who takes longer to send it is not a connector."""
 
-KNOWN_PATHS = 4096
-"""Paths whose endpoints are remembered; peers are few, and ask for the same ones again and again."""
+KNOWN_PATHS = 1024
+"""Paths whose endpoints are remembered; peers are few, and ask for the same ones again and again. A stranger's may be
+as long as a head: these are 16 MiB at most."""
 
 MAX_DISCARDED = 1024 * 1024
 """Bytes of a body that is too large anyway, for the sake of a client that only listens after sending."""
