@@ -279,7 +279,6 @@ def _many_attempts() -> Books:
         ({"states": frozenset({AttemptState.CLOSED, AttemptState.OPEN}), "after": "a0"}, ["a2", "a4"]),
         ({"account_id": "carol"}, []),
     ],
-    ids=repr,
 )
 def test_a_history_has_what_was_asked_for_in_the_order_of_claims(query: dict[str, Any], found: list[str]) -> None:
     """However accounts, states and pages are combined."""
