@@ -19,7 +19,7 @@ from benchmarks.bare import open_bare_core
 from benchmarks.clients import Clients, TakingConnector, open_accounts
 from benchmarks.figures import Row
 from benchmarks.turns import Figures, in_fresh_process, in_turn
-from settlement_core import open_core, open_store
+from settlement_core import collect_garbage_rarely, open_core, open_store
 from settlement_core.abc import Store
 
 __all__ = ["BACKENDS", "EMBEDDED_STORES", "live", "live_bare", "measure_embedded"]
@@ -75,6 +75,7 @@ def settle_embedded(folder: Path, store: str, *, backend: str, bare: bool, accou
         closing(open_store(f"sqlite:{books}/settle.db" if store == "sqlite" else "memory:")) as opened,
     ):
         open_accounts(opened, accounts)
+        collect_garbage_rarely()
         return anyio.run(live_bare if bare else live, opened, Clients(accounts), seconds, backend=backend)
 
 

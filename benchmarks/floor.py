@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from settlement_core import collect_garbage_rarely
+
 __all__ = ["app"]
 
 _HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"27")]
@@ -12,6 +14,7 @@ _HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"27")]
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """Answer every request as a settlement request is answered."""
     if scope["type"] == "lifespan":
+        collect_garbage_rarely()  # as ours does
         while True:
             message = await receive()
             await send({"type": f"{message['type']}.complete"})

@@ -18,7 +18,7 @@ from benchmarks.embedded import live
 from benchmarks.figures import Row
 from benchmarks.filling import fill_history
 from benchmarks.turns import Figures, in_fresh_process, in_turn, say
-from settlement_core import open_sqlite_store
+from settlement_core import collect_garbage_rarely, open_sqlite_store
 
 __all__ = ["measure_growth"]
 
@@ -49,4 +49,5 @@ def measure_growth(
 
 def _settle(path: Path, seconds: float) -> Figures:
     with closing(open_sqlite_store(path)) as store:
+        collect_garbage_rarely()
         return anyio.run(live, store, Clients(ACCOUNTS), seconds, backend="trio")

@@ -13,7 +13,15 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from settlement_core import AccountServices, Core, LifespanApp, open_connector, open_core, open_store
+from settlement_core import (
+    AccountServices,
+    Core,
+    LifespanApp,
+    collect_garbage_rarely,
+    open_connector,
+    open_core,
+    open_store,
+)
 
 __all__ = ["app", "connect_engine", "connect_slow_engine"]
 
@@ -85,6 +93,7 @@ async def _open_core() -> AsyncIterator[Core]:
             open_connector(os.environ["SETTLEMENT_CONNECTOR_URL"]) as connector,
             open_core(connect_engine, store=store, connector=connector) as core,
         ):
+            collect_garbage_rarely()
             yield core
     finally:
         store.close()

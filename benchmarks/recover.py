@@ -20,7 +20,7 @@ from benchmarks.embedded import BACKENDS
 from benchmarks.figures import Row
 from benchmarks.filling import fill_accounts
 from benchmarks.turns import Figures, in_fresh_process, in_turn
-from settlement_core import open_core, open_sqlite_store
+from settlement_core import collect_garbage_rarely, open_core, open_sqlite_store
 
 __all__ = ["measure_recover"]
 
@@ -67,6 +67,7 @@ def _recover(folder: Path, owing: int, backend: str) -> Figures:
 
     async def settle_all(began: float) -> Figures:
         async with open_core(lambda _: payer, store=store, connector=TakingConnector()) as core:
+            collect_garbage_rarely()
             while payer.calls < owing or core.statistics().active_lanes:
                 await anyio.sleep(0.005)
             took_s = time.perf_counter() - began

@@ -14,7 +14,15 @@ from contextlib import asynccontextmanager, closing
 
 from verifiable_engine import connect_engine
 
-from settlement_core import Core, LifespanApp, LogObserver, open_connector, open_core, open_store
+from settlement_core import (
+    Core,
+    LifespanApp,
+    LogObserver,
+    collect_garbage_rarely,
+    open_connector,
+    open_core,
+    open_store,
+)
 
 
 @asynccontextmanager
@@ -26,6 +34,8 @@ async def run_core() -> AsyncIterator[Core]:
             open_connector(url) as connector,
             open_core(connect_engine, store=store, connector=connector, observer=LogObserver()) as core,
         ):
+            # this process serves and does nothing else
+            collect_garbage_rarely()
             yield core
 
 

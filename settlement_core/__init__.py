@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from settlement_core.http.app import LifespanApp as LifespanApp
     from settlement_core.http.app import create_app as create_app
     from settlement_core.http.gate import AccessRules as AccessRules
+    from settlement_core.http.process import collect_garbage_rarely as collect_garbage_rarely
     from settlement_core.http.requests import Dialect as Dialect
     from settlement_core.observers.logs import LogObserver as LogObserver
     from settlement_core.observers.logs import start_logging as start_logging
@@ -107,6 +108,7 @@ _HOMES = {
     "settlement_core.core.core": ("Core", "CoreStatistics", "open_core"),
     "settlement_core.http.app": ("LifespanApp", "create_app"),
     "settlement_core.http.gate": ("AccessRules",),
+    "settlement_core.http.process": ("collect_garbage_rarely",),
     "settlement_core.http.requests": ("Dialect",),
     "settlement_core.observers.logs": ("LogObserver", "start_logging"),
     "settlement_core.server": ("ServerAddresses", "ServerConfig", "start_server"),
@@ -191,6 +193,7 @@ __all__ = [
     "Verdict",
     "VerifiableEngine",
     "audit",
+    "collect_garbage_rarely",
     "connect_redis",
     "create_app",
     "create_memory_store",

@@ -28,8 +28,9 @@ from settlement_core.http.app import create_app
 from settlement_core.http.connections import load_hypercorn
 from settlement_core.http.dashboard import PAGE_PATHS
 from settlement_core.http.gate import AccessRules, Gate
-from settlement_core.http.guarding import Connections, guard_hypercorn, room_for
+from settlement_core.http.guarding import Connections, guard_hypercorn
 from settlement_core.http.health import HEALTH_PATHS
+from settlement_core.http.process import room_for
 from settlement_core.http.requests import Dialect
 from settlement_core.observers.activity import Activity
 from settlement_core.observers.feed import EventFeed

@@ -25,7 +25,7 @@ from settlement_core.cli.workers import Place, keep_workers, my_place
 from settlement_core.connector import open_connector
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.effects import describe
-from settlement_core.http.guarding import raise_file_limit
+from settlement_core.http.process import collect_garbage_rarely, raise_file_limit
 from settlement_core.http.requests import Dialect
 from settlement_core.observers.logs import LogObserver, start_logging
 from settlement_core.observers.several import SeveralObservers
@@ -215,6 +215,7 @@ async def _serve(
             tasks.cancel_scope.cancel()
 
         addresses = await tasks.start(run)
+        collect_garbage_rarely()
         notify_service_manager(READY)
         # which, if it is one of several machines', knows its URL without passwords
         name = getattr(store, "name", settings["store"])

@@ -9,40 +9,20 @@ kept by sweeps instead: hypercorn begins and ends a task for it with every reque
 from __future__ import annotations
 
 import importlib
-import resource
 from collections.abc import Awaitable
-from contextlib import suppress
 from typing import Any
 
 import anyio
 import sniffio
 from hypercorn.events import Closed, RawData, Updated
 
-__all__ = ["Connections", "guard_hypercorn", "raise_file_limit", "room_for"]
+__all__ = ["Connections", "guard_hypercorn"]
 
 SEND_S = 20.0
 """How long a client may leave unread what is sent to it; every part of an answer is at most some hundred kilobytes."""
 
 SWEEP_S = 1.0
 """How often we look for those who do not read, or do not send."""
-
-
-ENOUGH_FILES = 65_536
-
-
-def raise_file_limit() -> None:
-    """Let this process have as many files as it may, within reason: the usual 1,024 are for programs that select()."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(hard, ENOUGH_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):  # where that is forbidden, `room_for` makes do
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def room_for(connections: int) -> int:
-    """Return how many connections one API may have: half of the process's files stay for stores and ledgers."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft // 4))
 
 
 class Connections:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from settlement_core.http.process import COLLECT_EVERY
 from tests.cli.processes import run, run_json, serving, until, write_engine
 
 ENGINE = """
+import gc
+
 from settlement_core import SettlementFailed
 
 class Engine:
@@ -23,7 +26,8 @@ class Engine:
         self.broke = False
 
     async def status(self):
-        return {"asked": self.asked, "chain": {"head": 7}, "alarm": "no funds" if self.broke else None}
+        return {"asked": self.asked, "chain": {"head": 7}, "alarm": "no funds" if self.broke else None,
+                "collecting_after": gc.get_threshold()[0]}
 
 async def connect_engine(services):
     return Engine()
@@ -45,14 +49,16 @@ def test_an_account_is_paused_resumed_and_told_to_settle_now(tmp_path: Path) -> 
         assert account["paused"]
         assert {name: account["pausing"][name] for name in ("reason", "by")} == {"reason": "strange", "by": "carol"}
         assert "open, paused" in run("accounts", *where).stdout
-        assert run_json("engine", *where, code=1)["status"]["asked"] == 0
+        status = run_json("engine", *where, code=1)["status"]
+        assert status["asked"] == 0
+        assert status["collecting_after"] == COLLECT_EVERY
         assert "account 'nobody' does not exist" in run("pause", "nobody", *why, *where, code=2).stderr
         assert server.stop() == 0
         assert run_json("pause", "alice", *why, "--store", store) == {"account": "alice", "paused": True}
         server.start()
         where = ("--admin-url", server.admin_url)
         assert run("resume", "alice", *why, *where).stdout == "account alice goes on\n"
-        until(lambda: run_json("engine", *where, code=1)["status"]["asked"] == 1)
+        until(lambda: run_json("engine", *where, code=1)["status"]["asked"] >= 1)
         server.tell("there are funds now")
         run("settle", "alice", *where)
         until(lambda: run_json("accounts", *where)[0]["outgoing"]["settled"] == "5")
