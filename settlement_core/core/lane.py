@@ -21,6 +21,8 @@ from settlement_core.values.events import AttemptClaimed, AttemptWaiting
 from settlement_core.values.records import Attempt, Direction, Step
 
 if TYPE_CHECKING:
+    from anyio import TaskHandle
+
     from settlement_core.core.context import Context
     from settlement_core.core.journal import Handle
     from settlement_core.values.backoff import Backoff
@@ -46,7 +48,7 @@ def _tell_nothing() -> None:
 
 
 class Lane(ABC):
-    """A direction at work, under one lease. `ring` and `nudge` wake it; the supervisor owns its task, and cuts it."""
+    """A direction at work, under one lease. `ring` and `nudge` wake it; the supervisor owns its task, and `cut`s it."""
 
     __slots__ = (
         "_deaf",
@@ -64,7 +66,8 @@ class Lane(ABC):
         "lease",
         "next_try",
         "partition",
-        "scope",
+        "task",
+        "was_cut",
     )
 
     direction: ClassVar[Direction]
@@ -74,7 +77,8 @@ class Lane(ABC):
         self.context = context
         self.lease = lease
         self.partition = context.sharing.partition(account_id)
-        self.scope = anyio.CancelScope()
+        self.task: TaskHandle[None] | None = None
+        self.was_cut = False
         self.doing = "starting"
         self.attempt_id = ""
         self.error = ""
@@ -109,6 +113,12 @@ class Lane(ABC):
         self._rung = self._nudged = True
         if self._wake is not None:
             self._wake.set()
+
+    def cut(self) -> None:
+        """End the task wherever it is: what is under way is another worker's to look at."""
+        assert self.task is not None
+        self.was_cut = True
+        self.task.cancel()
 
     def status(self) -> LaneStatus:
         """Return a snapshot."""
@@ -217,7 +227,7 @@ class Lane(ABC):
         )
 
     async def _end(self, attempt: Attempt, command: Close | Hold, tell: Callable[[], None]) -> None:
-        ending = Ending(self.context, attempt, command, again=self._claiming(attempt.attempt_id), tell=tell)
+        ending = Ending(self.context, attempt, command, claiming=self._claiming, tell=tell)
         self.doing = "recording"
         await ending.wait()
         self._ended = not ending.repeated

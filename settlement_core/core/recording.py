@@ -37,19 +37,24 @@ class Ending:
         context: the core's parts.
         attempt: the attempt as it was claimed.
         command: closes or parks it.
-        again: claims under the same id, as the attempt was claimed, should the store have forgotten it.
+        claiming: returns what claims under the given id, should the store have forgotten the attempt.
         tell: is called once the end is durable, even if nobody waits for it any more.
     """
 
-    __slots__ = ("_attempt", "_claim", "_command", "_context", "_handle", "_moved", "_repeated", "_tell")
+    __slots__ = ("_attempt", "_claiming", "_command", "_context", "_handle", "_moved", "_repeated", "_tell")
 
     def __init__(
-        self, context: Context, attempt: Attempt, command: Close | Hold, again: Claim, tell: Callable[[], None]
+        self,
+        context: Context,
+        attempt: Attempt,
+        command: Close | Hold,
+        claiming: Callable[[str], Claim],
+        tell: Callable[[], None],
     ) -> None:
         self._context = context
         self._attempt = attempt
         self._command = command
-        self._claim = again
+        self._claiming = claiming
         self._tell = tell
         # what is parked may have moved
         self._moved = command.settled if isinstance(command, Close) else attempt.amount
@@ -87,7 +92,8 @@ class Ending:
             self._observe(AttemptForgotten, amount=self._attempt.amount)
             # both at once: there must be no moment at which only the claim is on its way
             journal = self._context.journal
-            self._repeated = (journal.submit(self._claim), journal.submit(self._command, self._ended))
+            claim = self._claiming(self._attempt.attempt_id)
+            self._repeated = (journal.submit(claim), journal.submit(self._command, self._ended))
 
     async def _wait_repeated(self, claim: Handle[Claimed | NothingToClaim | StepDue], ending: Handle[Applied]) -> None:
         answer = await claim.wait()

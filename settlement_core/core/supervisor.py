@@ -130,21 +130,20 @@ class Supervisor:
             return None
         lane = self._lanes[key] = _LANES[direction](account_id, self._context, lease=lease)
         sharing.enter(lane.partition)
-        self._tasks.start_soon(self._run_lane, lane, name=f"{account_id} {direction}")
+        lane.task = self._tasks.start_soon(self._run_lane, lane, name=f"{account_id} {direction}")
         return lane
 
     async def _run_lane(self, lane: Lane) -> None:
         key = (lane.account_id, lane.direction)
         assert self._context is not None
         try:
-            with lane.scope:
-                await self._run_while_held(lane)
+            await self._run_while_held(lane)
         except JournalEnded:
             pass  # the journal says itself why; what was under way stays open in the store
         except UnknownAccount:
             pass  # rung for an account that was never opened: there is nothing to do, and nothing is wrong
         except Exception as error:
-            if not lane.scope.cancel_called:
+            if not lane.was_cut:
                 self._halted[key] = describe(error)
             if not isinstance(error, InvariantError):
                 logger.exception("lane %r ended in a way we did not foresee", lane)
@@ -161,7 +160,7 @@ class Supervisor:
             del self._lanes[key]
             self._context.sharing.leave(lane.partition)
             self._admit_next(lane)
-            if lane.scope.cancel_called:
+            if lane.was_cut:
                 # the account may be ours again meanwhile, under another lease, and was rung for in vain
                 self._start_lane(*key)
             if self._context.stopping and not self._lanes:
@@ -211,9 +210,9 @@ class Supervisor:
         assert self._context is not None
         if not partitions:
             return
-        lost = [lane for lane in self._lanes.values() if lane.partition in partitions and not lane.scope.cancel_called]
+        lost = [lane for lane in self._lanes.values() if lane.partition in partitions and not lane.was_cut]
         for lane in lost:
-            lane.scope.cancel()
+            lane.cut()
         for account_id in sorted({lane.account_id for lane in lost}):
             self._context.observe(LeaseGone(account_id=account_id))
         sharing = self._context.sharing
