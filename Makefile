@@ -39,8 +39,7 @@ test: check redis node browser  ## Install all that tests need, then run linters
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
-	$(BIN)/python -m coverage report --format=total
-	$(BIN)/python -m coverage report --fail-under=99 --include='settlement_core/values/*,settlement_core/abc.py,settlement_core/core/*'
+	$(BIN)/python -m coverage report --fail-under=99
 	$(BIN)/python -m benchmarks check
 
 check: $(VENV)/dev  ## Linters, formatting and types only.

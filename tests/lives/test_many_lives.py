@@ -25,7 +25,7 @@ from settlement_core.testing.lives.system import System
 
 D = Decimal
 
-SYSTEMS = 120
+SYSTEMS = 70
 
 
 @pytest.mark.timeout(600)
