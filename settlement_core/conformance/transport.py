@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,6 +21,9 @@ _STRANGE: Final = (
     *(("GET", "/accounts/{id}/settlements"), ("HEAD", "/accounts/{id}/messages"), ("DELETE", "/accounts")),
     *(("POST", "/accounts//settlements"), ("GET", "/accounts/%zz"), ("GET", "/?q=%ff")),
 )
+
+_NOTICE_S: Final = 1.0
+"""How long an engine is given to notice that a request was cut off, and to hang up as well."""
 
 
 @check(
@@ -92,6 +96,11 @@ async def cut_off(world: World) -> str:
         try:
             async with await anyio.connect_tcp(target.hostname, target.port or 80) as stream:
                 await stream.send(part)
+                await stream.send_eof()
+                # so that it has seen our end before it is asked for the next settlement
+                with anyio.move_on_after(_NOTICE_S), suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                    while True:
+                        await stream.receive()
         except (OSError, anyio.BrokenResourceError) as error:
             raise Deviation(f"cannot connect any more: {error}") from None
     answer = await world.settle(account_id)
