@@ -64,8 +64,11 @@ def check(measures: Mapping[str, Callable[[], Iterable[Row]]], committed: Iterab
         found: Ratios = {}
         for number in range(TRIES):
             found = _our_ratios(measure())
-            if unknown := found.keys() - expected.keys():
-                raise LookupError(f"no ratio is committed of {sorted(unknown)}: write {COMMITTED.name} again")
+            known = {key for key in expected if key[0] == name}
+            if unknown := found.keys() ^ known:
+                raise LookupError(
+                    f"either committed or measured, but not both: {sorted(unknown)}; write {COMMITTED.name} again"
+                )
             low &= {key for key, ratio in found.items() if ratio < TOLERATED * expected[key]}
             if not low:
                 break

@@ -53,10 +53,11 @@ def test_who_waits_for_the_disk_is_not_held_against_who_does_not() -> None:
     assert check({"q": lambda: [slow, original]}, [durable, original]) == []
 
 
-def test_a_ratio_that_nobody_committed_is_not_passed_over() -> None:
-    """What is new, or has another name, needs a committed ratio."""
-    with pytest.raises(LookupError, match="no ratio is committed"):
-        check({"q": lambda: measured(1.0)}, [])
+def test_a_ratio_that_nobody_committed_or_measured_is_not_passed_over() -> None:
+    """What is new, or has another name, needs a committed ratio; what is committed must be measured."""
+    for committed, found in (([], measured(1.0)), (measured(1.0), [])):
+        with pytest.raises(LookupError, match="either committed or measured"):
+            check({"q": lambda found=found: found}, committed)  # type: ignore[misc]
 
 
 def test_a_core_that_waits_before_each_request_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +81,6 @@ def test_a_core_that_waits_before_each_request_is_found(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Core, "request_settlement", request_later)
     tries = []
-    (told,) = check({"embedded": lambda: tries.append(1) or measure()}, committed)  # type: ignore[func-returns-value]
+    (told,) = check({"q": lambda: tries.append(1) or measure()}, committed)  # type: ignore[func-returns-value]
     assert told.startswith("q, w: ours is 0.")
     assert len(tries) == TRIES

@@ -10,51 +10,38 @@ import pytest
 import redis
 
 from benchmarks.__main__ import QUESTIONS
-from benchmarks.accept import measure_accept, require_redis
-from benchmarks.contenders import Contender
-from benchmarks.credit import measure_credit
-from benchmarks.embedded import measure_embedded
+from benchmarks.accept import require_redis
+from benchmarks.check import short_forms
 from benchmarks.figures import Row, print_table, read_rows, write_json
-from benchmarks.growth import measure_growth
 from benchmarks.memory import measure_memory
 from benchmarks.recover import measure_recover
 from benchmarks.servers import redis_server, require_node
-from benchmarks.settle import measure_settle
 from benchmarks.shutdown import measure_shutdown
 from benchmarks.workers import measure_workers
 
-TRIO = Contender("hypercorn-trio", "redis")
-UVICORN = Contender("uvicorn", "sqlite")
-
 TINY: dict[str, Callable[[Path], Iterator[Row]]] = {
-    "accept": lambda folder: measure_accept(
-        folder, servers=["granian"], stores=["redis"], accounts=[2], rates=[20], seconds=1, rounds=1
-    ),
-    "settle": lambda folder: measure_settle(folder, ours=[UVICORN], accounts=[2], seconds=1, rounds=1),
-    "embedded": lambda folder: measure_embedded(folder, accounts=[2], seconds=0.1, rounds=1),
-    "credit": lambda folder: measure_credit(folder, ours=[TRIO], accounts=[2], seconds=0.1, backlog=20, rounds=1),
     "recover": lambda folder: measure_recover(folder, owing=[20]),
     "memory": lambda folder: measure_memory(folder, at_rest=200, active=20, queued=20),
-    "growth": lambda folder: measure_growth(folder, rows=[0, 2000], seconds=0.1, rounds=2),
     "workers": lambda folder: measure_workers(folder, workers=[2], accounts=2, seconds=1, rounds=1),
     "shutdown": lambda folder: measure_shutdown(folder, backends=["asyncio"], active=[20]),
 }
+"""All but those that `benchmarks check` measures, which is part of `make test`."""
 
 SUBJECTS = {
-    "accept": {"original, redis", "original, memory", "granian, redis", "granian, floor"},
-    "settle": {"original, redis", "original, memory", "uvicorn, sqlite"},
-    "embedded": {f"{core}, {backend}" for core in ("core", "bare loop") for backend in ("trio", "asyncio")},
-    "credit": {"original, redis", "original, memory", "hypercorn-trio, redis"},
     "recover": {"core, trio", "core, asyncio"},
     "memory": {f"core, {backend}{store}" for backend in ("trio, ", "asyncio, ", "") for store in ("sqlite", "memory")},
-    "growth": {"0 rows", "2,000 rows"},
     "workers": {"original, redis", "hypercorn-trio, redis, 2 workers"},
     "shutdown": {"hypercorn-asyncio, sqlite"},
 }
 
 
+def test_no_question_is_left_out() -> None:
+    """Each is measured here, or in the check."""
+    assert set(TINY) | set(short_forms(rounds=1)) == set(QUESTIONS)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("question", TINY)
 def test_a_measurement_finds_figures_of_everybody(
     question: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
