@@ -9,6 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from settlement_core.core import supervisor
+from settlement_core.core.batching import Shares
 from settlement_core.core.core import Core
 from settlement_core.core.journal import open_journal
 from settlement_core.values.commands import Enqueue, OpenAccount
@@ -94,3 +95,14 @@ async def test_accounts_that_are_at_work_already_take_no_place_in_a_recovery(mon
         await core.request_settlement("bob", D(2), "new")
         await until(lambda: world.account("carol").outgoing.settled == 1, within_s=10)
     assert world.account("bob").outgoing.open == 3
+
+
+def test_a_new_journal_shares_its_batches_as_an_old_one_does() -> None:
+    """Many requests go alone in three batches of four; without any, ever more of what the core itself asks goes."""
+    shares = Shares()
+    assert [shares.next(20, 70) for _ in range(5)] == [(20, 0), (20, 0), (20, 0), (20, 17), (20, 0)]
+    assert [shares.next(0, 2000) for _ in range(5)] == [(0, 64), (0, 128), (0, 256), (0, 512), (0, 512)]
+    # fewer than many, or as many accounts at work for each
+    assert [shares.next(16, 63), shares.next(16, 64), shares.next(15, 70)] == [(16, 0), (16, 16), (15, 17)]
+    assert [shares.next(15, 40), shares.next(0, 2000), shares.next(600, 3000)] == [(15, 16), (0, 64), (512, 512)]
+    assert shares.next(0, 9) == (0, 9)
