@@ -83,7 +83,7 @@ async def test_the_second_worker_stands_by_and_takes_over_at_once_when_the_first
             assert not opened.is_set()
             assert fleet.leading == ["a"]
             assert fleet.books.held() == [PARTITIONS, 0]
-            assert len(fleet.ears["b"].of(StandingBy)) == 1
+            assert fleet.ears["b"].of(StandingBy) == [StandingBy(worker="b")]
             assert fleet.ears["a"].of(StandingBy) == []
             await core.create_account("alice")
             await core.request_settlement("alice", D(10), "key")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import threading
+from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -10,12 +14,15 @@ import pytest
 
 from settlement_core.core import supervisor
 from settlement_core.core.batching import Shares
+from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import Core
-from settlement_core.core.journal import open_journal
-from settlement_core.values.commands import Enqueue, OpenAccount
+from settlement_core.core.journal import COMMIT_BOUNDS_S, Journal, JournalStatistics, open_journal
+from settlement_core.testing.clocks import virtual_backend
+from settlement_core.values.commands import Command, Enqueue, Nudge, OpenAccount, Result
 from settlement_core.values.errors import StoreUnavailable
+from settlement_core.values.events import StoreRecovered
 from settlement_core.values.records import Direction
-from tests.core.shared_books import NAMES, Fleet
+from tests.core.shared_books import NAMES, Fleet, WorkerStore
 from tests.core.stores import FlakyStore, unavailable
 from tests.core.test_journal import enqueue, entered, opened
 from tests.core.test_sharing import LEASE_S
@@ -106,3 +113,132 @@ def test_a_new_journal_shares_its_batches_as_an_old_one_does() -> None:
     assert [shares.next(16, 63), shares.next(16, 64), shares.next(15, 70)] == [(16, 0), (16, 16), (15, 17)]
     assert [shares.next(15, 40), shares.next(0, 2000), shares.next(600, 3000)] == [(15, 16), (0, 64), (512, 512)]
     assert shares.next(0, 9) == (0, 9)
+    assert Shares().next(0, 2000) == (0, 64)
+
+
+async def test_a_new_journal_has_done_nothing() -> None:
+    """It counts commits in as many classes as there are bounds, and in one more for what is above all of them."""
+    async with open_journal(FlakyStore(), observer=Ears()) as journal:
+        assert journal.statistics() == JournalStatistics(
+            pending=0,
+            batches=0,
+            commands=0,
+            failures=0,
+            commits_within=(0,) * (len(COMMIT_BOUNDS_S) + 1),
+            commits_s=0.0,
+        )
+
+
+async def test_a_journal_adds_up_how_long_its_store_took() -> None:
+    """Each commit is counted in the class of its length, and their sum is what all of them took together."""
+    async with open_journal(opened(FlakyStore(slow_s=0.006)), observer=Ears()) as journal:
+        for number in range(3):
+            await journal.ask(enqueue(str(number)))
+        found = journal.statistics()
+    assert (found.batches, found.commands, sum(found.commits_within)) == (3, 3, 3)
+    assert found.commits_within[: COMMIT_BOUNDS_S.index(0.005) + 1] == (0, 0, 0)
+    assert found.commits_s >= 0.018
+
+
+async def test_a_store_is_told_to_have_recovered_once() -> None:
+    """And is counted as well from then on: what it takes later is no news."""
+    ears = Ears()
+    async with open_journal(opened(FlakyStore(unavailable(2))), observer=ears) as journal:
+        for number in range(3):
+            await journal.ask(enqueue(str(number)))
+        assert journal.statistics().failures == 0
+    assert ears.of(StoreRecovered) == [StoreRecovered(failures=2)]
+
+
+class Held(FlakyStore):
+    """Is in the middle of a batch until it is let go, and takes ten milliseconds at least."""
+
+    def __init__(self) -> None:
+        super().__init__(threaded=True, slow_s=0.01)
+        self.go = threading.Event()
+
+    def apply(self, commands: Sequence[Command[Any]]) -> list[Result]:
+        """Apply, once let go."""
+        self.go.wait(10)
+        return super().apply(commands)
+
+
+on_trio = pytest.mark.parametrize("anyio_backend", [virtual_backend("trio")])
+"""Where a deadline that never comes needs no timer, so that virtual time passes only while the journal lingers."""
+
+
+@on_trio
+@pytest.mark.parametrize(("again", "lingers_s"), [(9, 0.005), (10, 0.0)])
+async def test_a_journal_lingers_until_half_of_those_it_answered_have_asked_again(again: int, lingers_s: float) -> None:
+    """Of 21, ten are enough; three who asked meanwhile are others. It waits for five milliseconds at most, once."""
+    store = Held()
+    opened(store)
+
+    async def ask(journal: Journal, client: int) -> None:
+        await journal.offer(enqueue(str(client))).wait()
+        if client < again:
+            await journal.offer(enqueue(f"{client} again")).wait()
+
+    async with open_journal(store, observer=Ears(), request_deadline_s=math.inf) as journal:
+        # else it may begin while only some have asked
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as tasks:
+            for clients in (range(21), range(100, 103)):
+                for client in clients:
+                    tasks.start_soon(ask, journal, client)
+                await anyio.wait_all_tasks_blocked()
+            began = anyio.current_time()
+            store.go.set()
+        assert anyio.current_time() - began == pytest.approx(lingers_s, abs=1e-6)
+    assert [len(batch) for batch in store.batches] == [21, again + 3]
+
+
+@on_trio
+async def test_a_journal_lingers_for_no_store_that_answers_on_the_loop() -> None:
+    """Nor does it wait after a few requests only, however slow the store is: nobody would be late."""
+    for store, clients in ((opened(FlakyStore()), 40), (opened(FlakyStore(threaded=True, slow_s=0.01)), 15)):
+        async with open_journal(store, observer=Ears(), request_deadline_s=math.inf) as journal:
+            began = anyio.current_time()
+            async with anyio.create_task_group() as tasks:
+                for client in range(clients):
+                    tasks.start_soon(journal.offer(enqueue(str(client))).wait)
+            await journal.offer(enqueue("last")).wait()
+            assert anyio.current_time() == began
+        assert entered(store) == clients + 1
+
+
+async def test_a_store_is_listened_to_for_as_long_as_between_two_rounds() -> None:
+    """It is told which worker listens, and until when at most."""
+    heard: set[tuple[str, float]] = set()
+
+    class Listening(WorkerStore):
+        def hear(self, worker: str, timeout_s: float) -> bool:
+            heard.add((worker, timeout_s))
+            return False
+
+    fleet = Fleet(CoreConfig(poll_s=2.5))
+    async with fleet.worker("a", MinimalEngine(), store=Listening(fleet.books, "a")):
+        await until(lambda: bool(heard))
+    assert heard == {("a", 2.5)}
+
+
+async def test_a_core_that_has_stopped_hands_on_no_nudge() -> None:
+    """An engine that asks for one while it disconnects is late: whoever gets the account looks at it anyway."""
+    fleet = Fleet()
+    nudged: list[str] = []
+
+    class Late(MinimalEngine):
+        async def disconnect(self) -> None:
+            for name in NAMES:
+                fleet.services["a"].try_settlement(name)
+
+    async with fleet.worker("b", MinimalEngine()):
+        async with fleet.worker("a", Late()):
+            await until(lambda: fleet.books.held() == [4, 4])
+            fleet.stores["a"].after = lambda command, _: (
+                nudged.append(command.account_id) if isinstance(command, Nudge) else None
+            )
+            fleet.services["a"].try_settlement(next(name for name in NAMES if fleet.books.owner(name) == "b"))
+            await until(lambda: len(nudged) == 1)
+        await until(lambda: fleet.books.held() == [8])
+    assert len(nudged) == 1

@@ -13,6 +13,7 @@ from settlement_core.values import decisions, errors
 from settlement_core.values.amounts import Quantity
 from settlement_core.values.commands import Close, Get, Hold, Note, Release, Resolve
 from settlement_core.values.errors import InvalidQuantity, LocalError, SettlementError
+from settlement_core.values.json_text import MAX_DEPTH, encode_json
 from settlement_core.values.records import Attempt, AttemptState, Direction, Payment
 from settlement_core.values.sealing import SEAL, refuse_sealed, seal
 
@@ -175,3 +176,14 @@ def test_a_refusal_names_what_was_tried(may: Callable[[Attempt, Any], bool], com
     assert str(caught.value) == (
         f"cannot {tried} attempt 't': it is closed with 10 of 10 settled; nothing was recorded"
     )
+
+
+@pytest.mark.parametrize("beside", [[1], {}, "text", None])
+def test_what_is_too_deep_is_refused_whatever_is_beside_it(beside: object) -> None:
+    """Before or after it, in arrays and in objects."""
+    deep: object = 1
+    for _ in range(MAX_DEPTH):
+        deep = [deep]
+    for value in ([deep, beside], [beside, deep], {"a": deep, "b": beside}, {"a": beside, "b": deep}):
+        with pytest.raises(ValueError, match="^it cannot be written as JSON: it is nested too deeply$"):
+            encode_json(value)
