@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from settlement_core.core import supervisor
-from settlement_core.core.batching import Shares
+from settlement_core.core.batching import MAX_BATCH, Shares
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import Core
 from settlement_core.core.journal import COMMIT_BOUNDS_S, Journal, JournalStatistics, open_journal
@@ -60,8 +60,45 @@ async def test_a_cancelled_owner_waits_for_its_store_no_longer_than_another() ->
             scope.cancel()
             await anyio.sleep_forever()
     assert anyio.current_time() == pytest.approx(7.0)
-    assert caught.group_contains(StoreUnavailable, match="1 commands were not recorded")
+    sentence = (
+        "the store took nothing for 7 s while closing: 1 commands were not recorded; what they concern is open in the "
+        "store and is looked at, at the next start"
+    )
+    assert caught.group_contains(StoreUnavailable, match=f"^{sentence}$")
     assert entered(store) == 0
+    assert journal.statistics().pending == 0
+
+
+async def test_more_requests_at_once_than_fit_into_a_batch_are_all_answered() -> None:
+    """Those for whom the first had no room wait for the second."""
+    store = opened(FlakyStore())
+    async with open_journal(store, observer=Ears()) as journal:
+        await anyio.wait_all_tasks_blocked()
+        handles = [journal.offer(enqueue(str(number))) for number in range(MAX_BATCH + 88)]
+        async with anyio.create_task_group() as tasks:
+            for handle in handles:
+                tasks.start_soon(handle.wait)
+    assert [len(batch) for batch in store.batches] == [MAX_BATCH, 88]
+    assert entered(store) == MAX_BATCH + 88
+
+
+async def test_what_is_recorded_after_a_core_was_cut_is_settled_by_its_next_life() -> None:
+    """The journal drains and may still ring; nobody starts to pay who would be cut at once."""
+    store = FlakyStore()
+    world = World(MinimalEngine(), store=store)
+    with anyio.CancelScope() as scope:
+        async with world.core() as core:
+            await core.create_account("alice")
+            await until(lambda: core.statistics().recovered and core.lanes() == [])
+            store.failures = unavailable(2)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(core.request_settlement, "alice", D(5), "a")
+                await until(lambda: len(store.failures) == 1)
+                scope.cancel()
+    assert world.account().outgoing.queued == 5
+    assert world.engine.calls == []
+    async with world.core():
+        await until(lambda: world.account().outgoing.settled == 5)
 
 
 async def test_a_lease_ends_at_the_very_moment_at_which_others_may_take_it() -> None:
