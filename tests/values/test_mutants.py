@@ -10,7 +10,7 @@ import pytest
 
 from settlement_core.stores.memory import create_memory_store
 from settlement_core.values import decisions, errors
-from settlement_core.values.amounts import Quantity
+from settlement_core.values.amounts import Quantity, check_amount
 from settlement_core.values.commands import Close, Get, Hold, Note, Release, Resolve
 from settlement_core.values.errors import InvalidQuantity, LocalError, SettlementError
 from settlement_core.values.json_text import MAX_DEPTH, encode_json
@@ -187,3 +187,14 @@ def test_what_is_too_deep_is_refused_whatever_is_beside_it(beside: object) -> No
     for value in ([deep, beside], [beside, deep], {"a": deep, "b": beside}, {"a": beside, "b": deep}):
         with pytest.raises(ValueError, match="^it cannot be written as JSON: it is nested too deeply$"):
             encode_json(value)
+
+
+def test_nothing_keeps_as_many_places_as_fit_the_wire() -> None:
+    """And none if it has more, or is written in tens."""
+    places = {
+        exponent: check_amount(Decimal((0, (0,), exponent)), "amount").as_tuple().exponent for exponent in (-255, 0)
+    }
+    assert places == {-255: -255, 0: 0}
+    assert [check_amount(Decimal((1, (0,), exponent)), "amount").as_tuple() for exponent in (-256, 1)] == [
+        Decimal(0).as_tuple()
+    ] * 2
