@@ -178,6 +178,8 @@ class Journal:
         self._ended = False
         self._applied = 0
         self._requests = 0
+        self._enough = 0
+        """Requests that wait once half of those who were answered last have asked again."""
         self._took_s = 0.0
         self._shares = Shares()
         self.lost = 0
@@ -301,11 +303,10 @@ class Journal:
 
     async def _linger(self) -> None:
         """Let most of those who were just answered ask again."""
-        enough = len(self._offered) + self._requests // 2
         # who asks from within this loop needs two of its rounds: one to wake, one to ask
         for _ in range(2):
             await anyio.lowlevel.checkpoint()
-        if self._store.threaded and len(self._offered) < enough:
+        if self._store.threaded and len(self._offered) < self._enough:
             await anyio.sleep(min(LINGER_S, self._took_s / 2))
 
     async def _apply_next(self) -> None:
@@ -332,6 +333,7 @@ class Journal:
         self._batches += 1
         self._commands += len(batch)
         self._batch = []
+        self._enough = len(self._offered) + self._requests // 2
         for handle, result in zip(batch, results, strict=True):
             handle.settle(result)
 

@@ -234,6 +234,28 @@ async def test_a_journal_lingers_until_half_of_those_it_answered_have_asked_agai
 
 
 @on_trio
+async def test_a_journal_does_not_linger_for_those_who_have_asked_again_already() -> None:
+    """Nothing waits when 21 are answered; the first of them to ask again wakes the journal, and all have asked then."""
+    store = Held()
+    opened(store)
+
+    async def ask(journal: Journal, client: int) -> None:
+        for number in range(3):
+            await journal.offer(enqueue(f"{client} {number}")).wait()
+
+    async with open_journal(store, observer=Ears(), request_deadline_s=math.inf) as journal:
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as tasks:
+            for client in range(21):
+                tasks.start_soon(ask, journal, client)
+            await anyio.wait_all_tasks_blocked()
+            began = anyio.current_time()
+            store.go.set()
+        assert anyio.current_time() == began
+    assert [len(batch) for batch in store.batches] == [21, 21, 21]
+
+
+@on_trio
 async def test_a_journal_lingers_for_no_store_that_answers_on_the_loop() -> None:
     """Nor does it wait after a few requests only, however slow the store is: nobody would be late."""
     for store, clients in ((opened(FlakyStore()), 40), (opened(FlakyStore(threaded=True, slow_s=0.01)), 15)):
