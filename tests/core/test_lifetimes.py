@@ -36,6 +36,20 @@ async def test_effects_in_flight_end_before_the_core_does() -> None:
     assert world.ears.of(CoreStopped) == [CoreStopped(unfinished=0)]
 
 
+async def test_effects_in_flight_end_although_nothing_was_under_way_before() -> None:
+    """That all had ended once does not count later."""
+    world = World(MinimalEngine(takes_s=8))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(1), "a")
+        await until(lambda: core.statistics().active_lanes == 0)
+        began = anyio.current_time()
+        await core.request_settlement("alice", D(2), "b")
+        await anyio.sleep(1)
+    assert anyio.current_time() - began == pytest.approx(8)
+    assert world.account().outgoing.settled == 3
+
+
 async def test_an_effect_beyond_the_deadline_is_cut_and_stays_open() -> None:
     """After exactly 10 s it is cancelled; the next life finds it."""
     world = World(MinimalEngine(takes_s=60))

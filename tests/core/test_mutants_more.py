@@ -208,9 +208,13 @@ on_trio = pytest.mark.parametrize("anyio_backend", [virtual_backend("trio")])
 
 
 @on_trio
-@pytest.mark.parametrize(("again", "lingers_s"), [(9, 0.005), (10, 0.0)])
-async def test_a_journal_lingers_until_half_of_those_it_answered_have_asked_again(again: int, lingers_s: float) -> None:
-    """Of 21, ten are enough; three who asked meanwhile are others. It waits for five milliseconds at most, once."""
+@pytest.mark.parametrize(
+    ("clients", "again", "lingers_s"), [(21, 9, 0.005), (21, 10, 0.0), (16, 7, 0.005), (16, 8, 0.0), (15, 0, 0.0)]
+)
+async def test_a_journal_lingers_until_half_of_the_many_it_answered_have_asked_again(
+    clients: int, again: int, lingers_s: float
+) -> None:
+    """Sixteen are many; three who asked meanwhile are others. It waits for five milliseconds at most, once."""
     store = Held()
     opened(store)
 
@@ -223,14 +227,14 @@ async def test_a_journal_lingers_until_half_of_those_it_answered_have_asked_agai
         # else it may begin while only some have asked
         await anyio.wait_all_tasks_blocked()
         async with anyio.create_task_group() as tasks:
-            for clients in (range(21), range(100, 103)):
-                for client in clients:
+            for crowd in (range(clients), range(100, 103)):
+                for client in crowd:
                     tasks.start_soon(ask, journal, client)
                 await anyio.wait_all_tasks_blocked()
             began = anyio.current_time()
             store.go.set()
         assert anyio.current_time() - began == pytest.approx(lingers_s, abs=1e-6)
-    assert [len(batch) for batch in store.batches] == [21, again + 3]
+    assert [len(batch) for batch in store.batches] == [clients, again + 3]
 
 
 @on_trio
@@ -282,6 +286,25 @@ async def test_a_journal_lingers_for_nobody_while_nobody_was_answered() -> None:
             await handle.wait()
         assert anyio.current_time() - began == pytest.approx(0.05, abs=1e-6)
     assert entered(store) == 20
+
+
+@on_trio
+async def test_who_asks_after_somebody_was_given_up_has_all_of_their_own_time() -> None:
+    """Although both asked while the same batch was applied."""
+    store = Held()
+    opened(store)
+    async with open_journal(store, observer=Ears(), request_deadline_s=4.0) as journal:
+        await anyio.wait_all_tasks_blocked()
+        journal.submit(enqueue("first"))
+        await anyio.wait_all_tasks_blocked()
+        for number in range(2):
+            began = anyio.current_time()
+            with pytest.raises(StoreUnavailable, match="did not answer within 4 s"):
+                await journal.offer(enqueue(f"{number} given up")).wait()
+            assert anyio.current_time() - began == pytest.approx(4.0)
+        store.go.set()
+        await journal.ask(enqueue("last"))
+    assert entered(store) == 4
 
 
 async def test_a_journal_is_drained_for_ten_seconds_unless_said_otherwise() -> None:
