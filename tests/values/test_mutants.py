@@ -11,10 +11,23 @@ import pytest
 from settlement_core.stores.memory import create_memory_store
 from settlement_core.values import decisions, errors
 from settlement_core.values.amounts import Quantity, check_amount
-from settlement_core.values.commands import Close, Get, Hold, Note, Release, Resolve
+from settlement_core.values.commands import (
+    Claim,
+    Close,
+    Command,
+    Enqueue,
+    Get,
+    Hold,
+    Note,
+    OpenAccount,
+    Prune,
+    Release,
+    Resolve,
+)
 from settlement_core.values.errors import InvalidQuantity, LocalError, SettlementError
 from settlement_core.values.json_text import MAX_DEPTH, encode_json
 from settlement_core.values.records import Attempt, AttemptState, Direction, Payment
+from settlement_core.values.reference import Books
 from settlement_core.values.sealing import SEAL, refuse_sealed, seal
 
 # made within each test: what is made while tests are collected says nothing about the code as it is when they run
@@ -198,3 +211,19 @@ def test_nothing_keeps_as_many_places_as_fit_the_wire() -> None:
     assert [check_amount(Decimal((1, (0,), exponent)), "amount").as_tuple() for exponent in (-256, 1)] == [
         Decimal(0).as_tuple()
     ] * 2
+
+
+def test_no_more_attempts_are_looked_at_once_enough_is_forgotten() -> None:
+    """Attempts of one request each: as many are forgotten at a time as asked for, the oldest first."""
+    books = Books()
+    alice: dict[str, Any] = {"account_id": "alice"}
+    lived: list[Command[Any]] = [OpenAccount(**alice, at=0.0)]
+    for name in "abcde":
+        lived += [
+            Enqueue(**alice, direction=Direction.OUTGOING, entry_id=name, amount=Decimal(1), at=1.0),
+            Claim(**alice, direction=Direction.OUTGOING, attempt_id=name, at=1.0),
+            Close(**alice, attempt_id=name, settled=Decimal(1), at=1.0),
+        ]
+    books.apply(lived)
+    forgotten = [books.apply([Prune(before=2.0, limit=limit)])[0] for limit in (1, 2, 5)]
+    assert forgotten == [1, 2, 2]
