@@ -208,7 +208,7 @@ async def test_a_claim_finds_the_attempt_of_an_earlier_life_first() -> None:
         await anyio.sleep(1)
     async with world.core() as core:
         await core.request_settlement("alice", D(2), "b")
-        await until(lambda: world.account().outgoing.settled == 3)
+        await until(lambda: world.account().outgoing.settled == 3, every_s=1.0)
     assert [(a.amount, a.state) for a in world.attempts()] == [
         (D(1), AttemptState.CLOSED),
         (D(2), AttemptState.CLOSED),

@@ -97,7 +97,7 @@ async def test_new_money_does_not_hurry_an_open_payment() -> None:
             await core.request_settlement("alice", D(1), str(number))
             await anyio.sleep(1)
         assert len(looks) == 1
-        await until(lambda: world.account().outgoing.settled == 20)
+        await until(lambda: world.account().outgoing.settled == 20, every_s=1.0)
     assert [amount for _, _, amount in world.engine.prepared] == [D(1), D(19)]
 
 

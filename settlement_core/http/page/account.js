@@ -1,6 +1,6 @@
 // One account: its money, what it waits for, what can be done, and its history as a timeline.
 
-import { get } from "./api.js";
+import { get, Refused } from "./api.js";
 import { shortened } from "./amounts.js";
 import * as dialogs from "./dialogs.js";
 import { h, keyed, setText, show } from "./dom.js";
@@ -43,7 +43,7 @@ export function accountView(id) {
 
   async function update() {
     const [found, waits, summary] = await Promise.all([
-      get(`accounts/${encodeURIComponent(id)}`),
+      get(`accounts/${encodeURIComponent(id)}`).catch(none),
       get("attempts", { account: id, state: ["in_doubt", "held"], limit: PAGE }),
       get("statistics"),
       history.update(),
@@ -87,6 +87,12 @@ export function accountView(id) {
   }
 
   return { element, update: updateAndSay, unknown: unknownNow, heard: () => {} };
+}
+
+/** No account has an id that cannot be part of a path: of that, too, the server says 404. */
+function none(problem) {
+  if (problem instanceof Refused && problem.status === 404) return [];
+  throw problem;
 }
 
 /** Attempts, newest first: each is one payment to the peer, or one credit at the connector. */

@@ -7,8 +7,13 @@ const SILENCE_MS = 30000; // the server says something at least every 10 s
 /** The server asks for a token, and has not been shown one that it knows. */
 export class TokenNeeded extends Error {}
 
-/** The server refused, and said why. */
-export class Refused extends Error {}
+/** The server refused, and said why; `status` is HTTP's. */
+export class Refused extends Error {
+  constructor(why, status) {
+    super(why);
+    this.status = status;
+  }
+}
 
 export function rememberToken(token) {
   sessionStorage.setItem(KEY, token);
@@ -33,7 +38,8 @@ async function checked(response) {
   if (response.ok) return response;
   if (response.status === 401) throw new TokenNeeded();
   const said = await response.json().catch(() => ({}));
-  throw new Refused(typeof said.detail === "string" ? said.detail : `the server answered ${response.status}`);
+  const why = typeof said.detail === "string" ? said.detail : `the server answered ${response.status}`;
+  throw new Refused(why, response.status);
 }
 
 /** Return what the server answers to a query; a list in `parameters` is repeated, null left out. */
