@@ -305,6 +305,18 @@ def test_history_of_many_accounts_is_laid_end_to_end(books: RedisStore) -> None:
             assert _paged(books, states, limit) == whole
 
 
+def test_one_account_s_history_is_read_from_either_end(books: RedisStore) -> None:
+    """Of attempts claimed at the same moment, too; page after page."""
+    books.apply([opened("alice"), entered("k", "1", account_id="alice")])
+    for name in ("10", "27", "1"):
+        books.apply([claimed(name, account_id="alice"), closed(name, "0", account_id="alice")])
+    for newest, names in ((False, ["10", "27", "1"]), (True, ["1", "27", "10"])):
+        whole = ask(books, c.History(account_id="alice", newest=newest))
+        assert [attempt.attempt_id for attempt in whole] == names
+        later = c.History(account_id="alice", newest=newest, after=names[0], limit=1)
+        assert [attempt.attempt_id for attempt in ask(books, later)] == names[1:2]
+
+
 def _paged(store: RedisStore, states: frozenset[AttemptState], limit: int) -> list[Any]:
     found: list[Any] = []
     query = c.History(states=states, limit=limit)

@@ -312,7 +312,8 @@ def _is_on_account(command: c.Command[Any]) -> bool:
     if isinstance(command, c.Overview):
         return command.account_id is not None
     if isinstance(command, c.History):
-        return command.account_id is not None and not command.states
+        # a page of its rows is one from the oldest on, in any state
+        return command.account_id is not None and not command.states and not command.newest
     return isinstance(command, _ON_ACCOUNT)
 
 
