@@ -96,7 +96,7 @@ def main(ctx: click.Context) -> None:
 @click.option("--rounds", default=3, show_default=True, help="As many as each question needs, but no more than these.")
 @_JSON
 def everything(*, rounds: int, json_file: Path | None) -> None:
-    """Answer every question, in about half an hour."""
+    """Answer every question, in half an hour and more."""
     rows: list[Row] = []
     began = time.monotonic()
     for question, measure in QUESTIONS.items():
