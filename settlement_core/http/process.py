@@ -36,8 +36,8 @@ Waiting tasks, requests and answers alone are thousands, and are freed as soon a
 def collect_garbage_rarely() -> None:
     """Leave out what was imported and set up until now when garbage is looked for, and look less often.
 
-    With thousands of requests a second, Python spends a fifth to two fifths of its time on looking otherwise. Nothing is collected
-    that would not have been, only later: some megabytes more are in use.
+    With thousands of requests a second, Python spends a fifth to two fifths of its time on looking otherwise. Nothing
+    stays that would have been collected, it only goes later: some megabytes more are in use.
     """
     gc.collect()
     gc.freeze()
