@@ -15,9 +15,9 @@ from typing import Any
 
 import anyio
 import anyio.abc
-import anyio.to_thread
 
 from settlement_core.abc import SettlementEngine, Store
+from settlement_core.core.applying import Applier
 from settlement_core.values.commands import Claim, Claimed, Close, Command, Enqueue
 from settlement_core.values.records import Direction
 
@@ -41,7 +41,7 @@ class BareCore:
     """Takes settlement requests like a `Core`, as long as nothing goes wrong."""
 
     def __init__(self, store: Store, engine: SettlementEngine, tasks: anyio.abc.TaskGroup) -> None:
-        self._store = store
+        self._applier = Applier(store)
         self._engine = engine
         self._tasks = tasks
         self._pending: list[_Asked] = []
@@ -71,12 +71,7 @@ class BareCore:
                 self._wake = anyio.Event()
                 await self._wake.wait()
             batch, self._pending = self._pending, []
-            commands = [asked.command for asked in batch]
-            if self._store.threaded:
-                results = await anyio.to_thread.run_sync(self._store.apply, commands)
-            else:
-                results = self._store.apply(commands)
-                await anyio.lowlevel.checkpoint()
+            results = await self._applier.apply([asked.command for asked in batch])
             for asked, result in zip(batch, results, strict=True):
                 asked.result = result
                 asked.answered.set()

@@ -5,7 +5,7 @@ Each Protocol's docstrings state its duties. `settlement_core.testing` has a che
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -187,6 +187,23 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give the store back. It may be called twice."""
+        ...
+
+
+@runtime_checkable
+class SteppedStore(Store, Protocol):
+    """A store that tells where it waits, so that only its waits are made in a thread.
+
+    A thread that computes beside a busy loop waits for the interpreter again after every statement or reply; a batch
+    that needs a millisecond by itself then takes twenty.
+    """
+
+    def apply_in_steps(self, commands: Sequence[Command[Any]]) -> Generator[Callable[[], Any], Any, list[Result]]:
+        """Apply a batch as `apply` does, for a caller that makes each wait: of the disk, or for a server.
+
+        Yields what is to be called next, in any thread, and wants what that returned, or raised. A generator that is
+        closed before its end leaves the batch to be applied again, as a whole.
+        """
         ...
 
 

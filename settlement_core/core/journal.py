@@ -17,9 +17,9 @@ from typing import Any, Generic, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 
 from settlement_core.abc import Observer, Store
+from settlement_core.core.applying import Applier
 from settlement_core.core.batching import MANY_REQUESTS, Shares
 from settlement_core.values.backoff import STORE_BACKOFF, Backoff
 from settlement_core.values.commands import Command, Result
@@ -160,7 +160,7 @@ class Journal:
         max_pending: int = MAX_PENDING,
         request_deadline_s: float = REQUEST_DEADLINE_S,
     ) -> None:
-        self._store = store
+        self._applier = Applier(store)
         self._observer = observer
         self._backoff = backoff
         self._chance = chance
@@ -173,7 +173,6 @@ class Journal:
         self._turns: deque[_Turn] = deque()
         self._turn_begun = anyio.Event()
         self._wake = anyio.Event()
-        self._limiter = anyio.CapacityLimiter(1)
         self._closing = False
         self._ended = False
         self._applied = 0
@@ -306,7 +305,7 @@ class Journal:
         # who asks from within this loop needs two of its rounds: one to wake, one to ask
         for _ in range(2):
             await anyio.lowlevel.checkpoint()
-        if self._store.threaded and len(self._offered) < self._enough:
+        if self._applier.threaded and len(self._offered) < self._enough:
             await anyio.sleep(min(LINGER_S, self._took_s / 2))
 
     async def _apply_next(self) -> None:
@@ -315,11 +314,7 @@ class Journal:
         commands = [handle.command for handle in batch]
         began = monotonic()
         try:
-            if self._store.threaded:
-                results = await anyio.to_thread.run_sync(self._store.apply, commands, limiter=self._limiter)
-            else:
-                results = self._store.apply(commands)
-                await anyio.lowlevel.checkpoint()
+            results = await self._applier.apply(commands)
         except StoreUnavailable as problem:
             await self._wait_for_store(problem)
             return

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from settlement_core.stores._sqlite_importing import import_account
 from settlement_core.stores._sqlite_inspection import inspect
 from settlement_core.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
 from settlement_core.stores._sqlite_session import Session
+from settlement_core.stores._steps import make_waits
 from settlement_core.values import commands as c
 from settlement_core.values.errors import (
     LocalError,
@@ -107,10 +109,16 @@ class SqliteStore:
 
     def apply(self, commands: Sequence[c.Command[Any]]) -> list[c.Result]:
         """Apply a batch in order, in one transaction; see `settlement_core.abc.Store`."""
+        return make_waits(self.apply_in_steps(commands))
+
+    def apply_in_steps(
+        self, commands: Sequence[c.Command[Any]]
+    ) -> Generator[Callable[[], object], Any, list[c.Result]]:
+        """Apply a batch as `apply` does; only the commit waits. See `settlement_core.abc.SteppedStore`."""
         return self._transact(lambda session: [_answer(session, command) for command in commands])
 
-    def _transact(self, work: Callable[[Session], T]) -> T:
-        """Do something in one transaction, which is on the disk when this returns."""
+    def _transact(self, work: Callable[[Session], T]) -> Generator[Callable[[], object], Any, T]:
+        """Do something in one transaction, which is on the disk once the commit, which is yielded, has returned."""
         self._require_file()
         try:
             if self._connection.in_transaction:
@@ -120,7 +128,7 @@ class SqliteStore:
             session = Session(self._connection)
             result = work(session)
             session.flush()
-            self._connection.execute("COMMIT")
+            yield partial(self._connection.execute, "COMMIT")
         except sqlite3.Error as problem:
             self._roll_back()
             raise _explain(problem, self.path) from problem
@@ -140,7 +148,7 @@ class SqliteStore:
         # the next batch waits until all that is in the log before it is on the disk, too
         self._connection.execute("PRAGMA synchronous=NORMAL").fetchall()
         try:
-            self._transact(lambda session: import_account(session, account, entries, attempts))
+            make_waits(self._transact(lambda session: import_account(session, account, entries, attempts)))
         finally:
             self._connection.execute("PRAGMA synchronous=FULL").fetchall()
 

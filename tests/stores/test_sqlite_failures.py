@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from decimal import Decimal
@@ -198,3 +199,21 @@ def test_a_batch_cut_off_at_any_step_holds_whole_or_not_at_all_and_can_be_applie
         assert (totals.entered, totals.settled) == (Decimal(6 + steps), Decimal(6 + steps))
     assert recorded[:100] == [Decimal(0)] * 100
     assert set(recorded) <= {Decimal(0), Decimal(1)}
+
+
+def test_a_batch_given_up_before_its_commit_was_never_there(sqlite: SqliteStore) -> None:
+    """Given up by who applies it, or because the disk fails; the next batch goes through as if nothing had been."""
+    sqlite.apply([opened(), entered("1", "5")])
+    steps = sqlite.apply_in_steps([entered("2", "7")])
+    next(steps)
+    steps.close()
+    assert entry_ids(sqlite) == ["1"]
+    failing = sqlite.apply_in_steps([entered("2", "7")])
+    next(failing)
+    no_room = sqlite3.OperationalError("database or disk is full")
+    no_room.sqlite_errorcode = sqlite3.SQLITE_FULL
+    with pytest.raises(StoreUnavailable, match="takes nothing now: database or disk is full"):
+        failing.throw(no_room)
+    assert entry_ids(sqlite) == ["1"]
+    assert sqlite.apply([entered("2", "7")]) == [c.Entered(Decimal(7), replay=False)]
+    assert outgoing(sqlite).entered == Decimal(12)

@@ -6,17 +6,19 @@ else changed in between is looked at again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from functools import partial
 from itertools import count, groupby
 from time import monotonic, sleep
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from uuid import uuid4
 
 from redis import exceptions as failures
 
 from settlement_core.stores._json import kept
+from settlement_core.stores._steps import make_waits
 from settlement_core.stores.redis import pruning, queries, sharing, suspense
 from settlement_core.stores.redis.account import AccountView, QueueTooShort
 from settlement_core.stores.redis.enqueueing import enqueue, entered
@@ -45,6 +47,10 @@ VIEWS = 10_000
 
 COALESCE_S = 0.005
 """How long rings of other workers are gathered before a round is asked for them."""
+
+T = TypeVar("T")
+
+Steps: TypeAlias = Generator[Callable[[], list[Reply]], list[Reply], T]
 
 _Indexed: TypeAlias = list[tuple[int, c.Command[Any]]]
 
@@ -107,6 +113,10 @@ class RedisStore:
 
     def apply(self, commands: Sequence[c.Command[Any]]) -> list[c.Result]:
         """Apply a batch in order; see `settlement_core.abc.Store`. A failed one may hold in part."""
+        return make_waits(self.apply_in_steps(commands))
+
+    def apply_in_steps(self, commands: Sequence[c.Command[Any]]) -> Steps[list[c.Result]]:
+        """Apply a batch as `apply` does; a wait is one round of calls. See `settlement_core.abc.SteppedStore`."""
         results: list[c.Result] = [None] * len(commands)
         todo: _Indexed = []
         for place, command in enumerate(commands):
@@ -120,10 +130,12 @@ class RedisStore:
                 by_account: dict[str, _Indexed] = {}
                 for item in group:
                     by_account.setdefault(getattr(item[1], "account_id"), []).append(item)  # noqa: B009 - all have one
-                self._run([self._work_on(account_id, items, results) for account_id, items in by_account.items()])
+                yield from self._run(
+                    [self._work_on(account_id, items, results) for account_id, items in by_account.items()]
+                )
             else:
                 for place, command in group:
-                    results[place] = self._answer(command)
+                    results[place] = yield from self._answer(command)
         return results
 
     def hear(self, worker: str, timeout_s: float) -> bool:
@@ -149,7 +161,7 @@ class RedisStore:
     def import_account(self, account: AccountOverview, entries: Iterable[Entry], attempts: Iterable[Attempt]) -> None:
         """Take one account over from another store; see `settlement_core.abc.ImportingStore`."""
         require_storable([account.account_id])
-        self._carry_out(import_account(self._places, account, entries, attempts))
+        make_waits(self._carry_out(import_account(self._places, account, entries, attempts)))
 
     @property
     def partitions(self) -> int:
@@ -158,8 +170,7 @@ class RedisStore:
 
     def inspect(self) -> list[str]:
         """Return one sentence for everything in the store that is not as it should be; reads all of it."""
-        problems: list[str] = self._carry_out(inspect(self._places))
-        return problems
+        return make_waits(self._carry_out(inspect(self._places)))
 
     def close(self) -> None:
         """Close all connections; what was applied stays. May be called twice."""
@@ -174,26 +185,27 @@ class RedisStore:
 
     # rounds
 
-    def _answer(self, command: c.Command[Any]) -> c.Result:
+    def _answer(self, command: c.Command[Any]) -> Steps[c.Result]:
         try:
-            return self._carry_out(self._works[type(command)](command))
+            return (yield from self._carry_out(self._works[type(command)](command)))
         except LocalError as refusal:
             return refusal.with_traceback(None)
 
-    def _carry_out(self, work: Work[Any]) -> Any:
+    def _carry_out(self, work: Work[T]) -> Steps[T]:
         """Do one piece of work and return its result."""
         try:
             calls = next(work)
             while True:
-                calls = work.send(self._servers.run(calls))
+                calls = work.send((yield partial(self._servers.run, calls)))
         except StopIteration as finished:
-            return finished.value
+            result: T = finished.value
+            return result
 
-    def _run(self, works: Iterable[Work[None]]) -> None:
+    def _run(self, works: Iterable[Work[None]]) -> Steps[None]:
         """Do pieces of work side by side."""
         asking = [(work, calls) for work in works if (calls := next(work, None)) is not None]
         while asking:
-            replies = self._servers.run([call for _, calls in asking for call in calls])
+            replies = yield partial(self._servers.run, [call for _, calls in asking for call in calls])
             waiting, asking, start = asking, [], 0
             for work, calls in waiting:
                 end = start + len(calls)
