@@ -37,7 +37,7 @@ browser:
 
 test: check redis node browser  ## Install all that tests need, then run linters, types and all tests.
 	$(BIN)/python -m coverage erase
-	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=99
 	$(BIN)/python -m benchmarks check
@@ -55,6 +55,7 @@ soak: $(VENV)/dev redis node  ## The long forms: many lives, kills of workers an
 	$(BIN)/python -m settlement_core.testing.lives --minutes $${LIVES_MINUTES:-60} --seed $${SEED:-1}
 	$(BIN)/python -m tests.interop --settlements 5000 --kills 20 --seed $${SEED:-1}
 	$(BIN)/python -m tests.redis.kill_loop --settlements 20000 --kills 200 --seed $${SEED:-1}
+	CANCEL_STRIDE=1 $(BIN)/python -m pytest --timeout 1800 tests/core/test_cancel_points.py
 	CHECK_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 1800 tests/stores tests/redis
 	ETHEREUM_KILLS=all $(BIN)/python -m pytest --timeout 3600 tests/engines/ethereum/test_kills.py
 	SCHEMATHESIS_EXAMPLES=500 $(BIN)/python -m pytest --timeout 1800 tests/http/test_openapi.py

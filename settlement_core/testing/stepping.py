@@ -83,6 +83,7 @@ def every_cancel_point(
     backend: str = "trio",
     seed: int = 0,
     only: int | None = None,
+    stride: int = 1,
 ) -> int:
     """Cut a scenario at its 1st, 2nd, 3rd, … step until it ends before; return how many cuts that were.
 
@@ -99,6 +100,7 @@ def every_cancel_point(
         backend: "trio" or "asyncio".
         seed: of the order in which tasks that are ready take their steps.
         only: cut at this step alone, as a failure tells.
+        stride: for slow worlds, cut at every second, third, … step only.
     """
 
     def is_cut_at(step: int) -> bool:
@@ -116,9 +118,9 @@ def every_cancel_point(
 
     if only is not None:
         return int(is_cut_at(only))
-    for step in range(1, MANY_STEPS):
+    for cuts, step in enumerate(range(1, MANY_STEPS, stride)):
         if not is_cut_at(step):
-            return step - 1
+            return cuts
     raise AssertionError(f"after {MANY_STEPS} steps on {backend} the scenario has not ended")
 
 

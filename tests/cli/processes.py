@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import http.client
 import json
 import os
@@ -16,9 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+
+from tests.cli.forking import Forking
 
 PATIENCE_S = 30.0
 """How long a process may take on a busy machine before a test gives up."""
@@ -31,6 +35,14 @@ COMMAND = [sys.executable, "-m", "settlement_core"]
 D = Decimal
 
 
+@cache
+def forking() -> Forking:
+    """Return what runs commands for this process."""
+    made = Forking()
+    atexit.register(made.close)
+    return made
+
+
 def clean_environment(**variables: str) -> dict[str, str]:
     """Return this process's environment without settings of ours, and with these."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SETTLEMENT_")}
@@ -41,16 +53,20 @@ def run(
     *arguments: str, code: int | None = 0, cwd: Path | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, and check its exit code and that it never shows a traceback."""
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=cwd,
-        env=clean_environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=DEMO_PATIENCE_S,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+    env = clean_environment(**variables)
+    if "PYTHONPATH" in variables:  # what is imported is what is tried
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=cwd,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=DEMO_PATIENCE_S,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    else:
+        done = forking().run(list(arguments), cwd=cwd, env=env)
     assert code is None or done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
     assert "Traceback" not in done.stdout + done.stderr
     return done

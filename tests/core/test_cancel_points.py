@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from settlement_core.core.config import CoreConfig
 from settlement_core.testing.stepping import every_cancel_point
 from settlement_core.values.amounts import total
 from settlement_core.values.events import CreditAcknowledged, SettlementInDoubt, SettlementRecorded
+from tests.core.stores import LoneRedis
 from tests.core.worlds import D, FakeConnector, MemoryLedger, MinimalEngine, VerifiableEngine, World, until
 
 
@@ -32,10 +34,15 @@ async def live(world: World) -> None:
         )
 
 
+pytestmark = pytest.mark.slow
+
+
 def every_cut(backend: str, make_world: Callable[[], World], check: Callable[[World], None], *, crash: bool) -> int:
-    """Cut a life at every step; check the world after a second life."""
+    """Cut a life at every step, on Redis at every few unless told otherwise; check the world after a second life."""
     survivors = World.crashed if crash else None
-    return every_cancel_point(live, world=make_world, check=check, survivors=survivors, backend=backend)
+    stride = int(os.environ.get("CANCEL_STRIDE", "5")) if isinstance(make_world().store, LoneRedis) else 1
+    cuts = every_cancel_point(live, world=make_world, check=check, survivors=survivors, backend=backend, stride=stride)
+    return cuts * stride
 
 
 @pytest.mark.parametrize("crash", [False, True], ids=["cancelled", "crashed"])

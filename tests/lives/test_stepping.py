@@ -56,12 +56,15 @@ def paid_once(till: Till) -> None:
 def test_what_no_cut_harms_passes(backend: str, crash: bool) -> None:
     """Every step was cut once, the same number each time."""
 
-    def cuts() -> int:
+    def cuts(stride: int = 1) -> int:
         survivors = copy.deepcopy if crash else None
-        return every_cancel_point(pay_and_write, world=Till, check=paid_once, survivors=survivors, backend=backend)
+        return every_cancel_point(
+            pay_and_write, world=Till, check=paid_once, survivors=survivors, backend=backend, stride=stride
+        )
 
     assert cuts() == cuts()
     assert cuts() >= 2
+    assert cuts(stride=2) == (cuts() + 1) // 2
 
 
 @BOTH
