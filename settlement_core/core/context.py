@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import anyio
-
 from settlement_core.abc import Connector, Observer
 from settlement_core.core.config import CoreConfig
+from settlement_core.core.crediting import Turns
 from settlement_core.core.engines import ConnectedEngine
 from settlement_core.core.journal import Journal
 from settlement_core.core.sharing import Sharing
 from settlement_core.values.events import Event
 
-__all__ = ["CREDITS_AT_ONCE", "Context"]
-
-CREDITS_AT_ONCE = 8
-"""Credits offered to the connector at the same time. It can do no more for a hundred, and keeping many connections
-costs us more than the credits do; what comes up for an account that waits for its turn leaves in one credit."""
+__all__ = ["Context"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,7 +24,7 @@ class Context:
         now: the wall clock, in seconds since 1970, for durable times only; waiting uses anyio's clock.
         chance: random numbers in [0, 1), for jitter only.
         at_rest: told of a lane that starts waiting.
-        crediting: whoever offers a credit to the connector has a part of it meanwhile.
+        crediting: the turns of those who offer a credit to the connector.
     """
 
     config: CoreConfig
@@ -41,7 +36,7 @@ class Context:
     now: Callable[[], float]
     chance: Callable[[], float]
     at_rest: Callable[[object], None] = field(default=lambda _lane: None)
-    crediting: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(CREDITS_AT_ONCE, fast_acquire=True))
+    crediting: Turns = field(default_factory=Turns)
     stopping: bool = False
 
     def observe(self, event: Event) -> None:

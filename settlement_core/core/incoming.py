@@ -59,7 +59,7 @@ class IncomingLane(Lane):
                     self.account_id, attempt.amount, attempt.attempt_id
                 )
             finally:
-                self.context.crediting.release()
+                self.context.crediting.end()
             match outcome:
                 case Acknowledged():
                     await self.close(attempt, attempt.amount, partial(self._acknowledged, attempt, started))
@@ -84,11 +84,11 @@ class IncomingLane(Lane):
                     )
 
     async def _is_our_turn(self) -> bool:
-        """Wait for our part of `crediting`, which whoever asked gives back; False, without it, if we stop instead."""
+        """Wait for our turn, which whoever asked gives back; False, without it, if we stop instead."""
         self.doing = "waiting for its turn"
-        await self.context.crediting.acquire()
+        await self.context.crediting.begin()
         if self.stopping:
-            self.context.crediting.release()
+            self.context.crediting.end()
             return False
         return True
 

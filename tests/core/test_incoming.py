@@ -256,6 +256,22 @@ async def test_credits_are_offered_a_few_at_a_time_and_what_comes_up_meanwhile_l
         await until(lambda: all(world.account(account_id).incoming.settled == 40 for account_id in accounts))
 
 
+@pytest.mark.parametrize(("takes_s", "at_once"), [(0.004, 1), (0.009, 2), (0.2, 8)])
+async def test_a_quick_connector_is_offered_one_credit_after_the_other(takes_s: float, at_once: int) -> None:
+    """A slower one as many at a time as it needs; whoever waits for long meanwhile has its turn, too."""
+    world = World(MinimalEngine(), connector=FakeConnector(takes_s=takes_s))
+    accounts = [f"peer-{number}" for number in range(40)]
+    async with world.core() as core:
+        for account_id in accounts:
+            await core.create_account(account_id)
+        for account_id in accounts:
+            await world.services[0].credit_settlement(account_id, D(1), "tx")
+        await until(lambda: world.connector.total() == 40)
+    begun = sorted(at for at, *_ in world.connector.offers)
+    busiest = max(sum(at <= begin < at + takes_s - 1e-9 for at in begun) for begin in begun)
+    assert busiest == at_once
+
+
 async def test_a_shutdown_does_not_wait_for_the_turns_of_credits_that_are_not_offered_yet() -> None:
     """Eight are on their way, twelve wait for theirs, and are credited after the next start."""
     world = World(MinimalEngine(), connector=FakeConnector(takes_s=1.0), config=CoreConfig(shutdown_s=30.0))
