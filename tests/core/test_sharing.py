@@ -689,7 +689,7 @@ async def test_a_store_that_hears_nothing_at_once_is_not_asked_again_and_again()
         await owe(a, NAMES[0])
         await all_paid_once(fleet, bank, NAMES[:1], within_s=0.1)
         await anyio.sleep(20)
-    assert store.heard <= 21
+    assert 10 <= store.heard <= 21
 
 
 async def test_a_store_that_breaks_for_good_ends_every_worker_with_the_real_error() -> None:
