@@ -57,6 +57,7 @@ soak: $(VENV)/dev redis node  ## The long forms: many lives, kills of workers an
 	$(BIN)/python -m tests.redis.kill_loop --settlements 20000 --kills 200 --seed $${SEED:-1}
 	CANCEL_STRIDE=1 $(BIN)/python -m pytest --timeout 1800 tests/core/test_cancel_points.py
 	CHECK_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 1800 tests/stores tests/redis
+	CHECK_STRIDE=1 $(BIN)/python -m pytest --timeout 1800 tests/engines/ethereum/test_check_engine.py
 	ETHEREUM_KILLS=all $(BIN)/python -m pytest --timeout 3600 tests/engines/ethereum/test_kills.py
 	SCHEMATHESIS_EXAMPLES=500 $(BIN)/python -m pytest --timeout 1800 tests/http/test_openapi.py
 

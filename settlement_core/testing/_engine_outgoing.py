@@ -71,14 +71,14 @@ async def pays_once_although_the_store_forgets(check: Check) -> None:
 
     The ledger must take the two for the same, or refuse one of them.
     """
-    for moment in check.peace.moments():
+    for moment in check.moments():
         # before anything is submitted, there is nothing to be forgotten
         if moment.call == "verify" or (moment.call == "submit" and moment.wait):
             await _strike(check, Cut(Way.FORGET, moment))
 
 
 async def _strike_everywhere(check: Check, way: Way) -> None:
-    for moment in check.peace.moments():
+    for moment in check.moments():
         await _strike(check, Cut(way, moment))
 
 

@@ -16,7 +16,7 @@ from settlement_core.testing import _engine_outgoing as outgoing
 from settlement_core.testing._engine_cuts import UnstoppableError
 from settlement_core.testing._engine_ledger import BUTTONS, LedgerControls, OpenLedger, button
 from settlement_core.testing._engine_lives import Life, Trial
-from settlement_core.testing._engine_phases import Watch
+from settlement_core.testing._engine_phases import Moment, Watch
 
 __all__ = ["PROMISES", "EngineReport", "LedgerControls", "OpenLedger", "Promise", "check_engine", "find_engine_faults"]
 
@@ -45,7 +45,7 @@ class EngineReport:
 
 
 async def check_engine(
-    open_ledger: OpenLedger, *, amount: Decimal = Decimal(10), within_s: float = WITHIN_S
+    open_ledger: OpenLedger, *, amount: Decimal = Decimal(10), within_s: float = WITHIN_S, stride: int = 1
 ) -> EngineReport:
     """Raise AssertionError, naming every broken promise, unless the engine keeps all of `PROMISES` that can be tried.
 
@@ -71,11 +71,12 @@ async def check_engine(
         open_ledger: opens a ledger with the engine under test; see `LedgerControls`.
         amount: about how much each settlement is, in standard units; more than the engine's least payment.
         within_s: seconds one settlement may take until it is final, blocks and retries included.
+        stride: for slow ledgers, strike at every second, third, … moment of a life only.
 
     Returns:
         Which promises were tried, and which were skipped for want of a button.
     """
-    report = await find_engine_faults(open_ledger, amount=amount, within_s=within_s)
+    report = await find_engine_faults(open_ledger, amount=amount, within_s=within_s, stride=stride)
     if report.broken:
         told = "".join(f"\n- {name}: {problem}" for name, problem in report.broken.items())
         raise AssertionError(
@@ -85,10 +86,10 @@ async def check_engine(
 
 
 async def find_engine_faults(
-    open_ledger: OpenLedger, *, amount: Decimal = Decimal(10), within_s: float = WITHIN_S
+    open_ledger: OpenLedger, *, amount: Decimal = Decimal(10), within_s: float = WITHIN_S, stride: int = 1
 ) -> EngineReport:
     """Return what became of every promise; as `check_engine`, but without raising."""
-    check = Check(open_ledger, amount=amount, within_s=within_s)
+    check = Check(open_ledger, amount=amount, within_s=within_s, stride=stride)
     held: list[str] = []
     broken: dict[str, str] = {}
     skipped: dict[str, str] = {}
@@ -116,13 +117,14 @@ async def find_engine_faults(
 class Check:
     """What the promises share: how to open ledgers, what the engine can do, and what a life in peace looks like."""
 
-    def __init__(self, open_ledger: OpenLedger, *, amount: Decimal, within_s: float) -> None:
+    def __init__(self, open_ledger: OpenLedger, *, amount: Decimal, within_s: float, stride: int) -> None:
         self.lives = 0
         self.gave_up = False
         self.trace: Watch | None = None
         self._open_ledger = open_ledger
         self._amount = amount
         self._within_s = within_s
+        self._stride = stride
         self._has: set[str] = set()
 
     @property
@@ -130,6 +132,10 @@ class Check:
         """What the engine does in peace."""
         assert self.trace is not None
         return self.trace
+
+    def moments(self) -> list[Moment]:
+        """Return when to strike: at every moment of a life in peace, or every few."""
+        return self.peace.moments()[:: self._stride]
 
     async def on_a_fresh_ledger(self, act: Callable[[Trial], Awaitable[None]]) -> None:
         """Act on a trial of its own; raise AssertionError as `act` does."""

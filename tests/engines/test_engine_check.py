@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -78,6 +79,14 @@ def test_every_engine_we_have_keeps_every_promise(
     assert report.skipped.keys() == skipped
     assert set(report.held) == NAMES - skipped
     assert report.lives >= 8, "lives were cut"
+
+
+def test_a_stride_strikes_fewer_lives_and_keeps_every_promise() -> None:
+    """For ledgers on which each takes long."""
+    every = run(check_engine, ledgers.opening(toys.ToyEngine), "trio")
+    fourth = run(partial(check_engine, stride=4), ledgers.opening(toys.ToyEngine), "trio")
+    assert set(fourth.held) == set(every.held) == NAMES
+    assert every.lives / 4 < fourth.lives < every.lives * 2 / 3
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
