@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["make_waits"]
+__all__ = ["Steps", "make_waits"]
 
 T = TypeVar("T")
 
+Steps: TypeAlias = Generator[Callable[[], Any], Any, T]
+"""What `SteppedStore.apply_in_steps` makes: yields each wait, is sent what it returned, returns a T."""
 
-def make_waits(steps: Generator[Callable[[], Any], Any, T]) -> T:
-    """Go through a generator as `SteppedStore.apply_in_steps` makes them, and return its result."""
+
+def make_waits(steps: Steps[T]) -> T:
+    """Go through the steps, making each wait here, and return their result."""
     try:
         wait = next(steps)
         while True:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from settlement_core.stores._sqlite_importing import import_account
 from settlement_core.stores._sqlite_inspection import inspect
 from settlement_core.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
 from settlement_core.stores._sqlite_session import Session
-from settlement_core.stores._steps import make_waits
+from settlement_core.stores._steps import Steps, make_waits
 from settlement_core.values import commands as c
 from settlement_core.values.errors import (
     LocalError,
@@ -111,13 +111,11 @@ class SqliteStore:
         """Apply a batch in order, in one transaction; see `settlement_core.abc.Store`."""
         return make_waits(self.apply_in_steps(commands))
 
-    def apply_in_steps(
-        self, commands: Sequence[c.Command[Any]]
-    ) -> Generator[Callable[[], object], Any, list[c.Result]]:
+    def apply_in_steps(self, commands: Sequence[c.Command[Any]]) -> Steps[list[c.Result]]:
         """Apply a batch as `apply` does; only the commit waits. See `settlement_core.abc.SteppedStore`."""
         return self._transact(lambda session: [_answer(session, command) for command in commands])
 
-    def _transact(self, work: Callable[[Session], T]) -> Generator[Callable[[], object], Any, T]:
+    def _transact(self, work: Callable[[Session], T]) -> Steps[T]:
         """Do something in one transaction, which is on the disk once the commit, which is yielded, has returned."""
         self._require_file()
         try:

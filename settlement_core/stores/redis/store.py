@@ -6,7 +6,7 @@ else changed in between is looked at again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from functools import partial
@@ -18,7 +18,7 @@ from uuid import uuid4
 from redis import exceptions as failures
 
 from settlement_core.stores._json import kept
-from settlement_core.stores._steps import make_waits
+from settlement_core.stores._steps import Steps, make_waits
 from settlement_core.stores.redis import pruning, queries, sharing, suspense
 from settlement_core.stores.redis.account import AccountView, QueueTooShort
 from settlement_core.stores.redis.enqueueing import enqueue, entered
@@ -49,8 +49,6 @@ COALESCE_S = 0.005
 """How long rings of other workers are gathered before a round is asked for them."""
 
 T = TypeVar("T")
-
-Steps: TypeAlias = Generator[Callable[[], list[Reply]], list[Reply], T]
 
 _Indexed: TypeAlias = list[tuple[int, c.Command[Any]]]
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from settlement_core.cli import main
+from settlement_core.stores._steps import Steps, make_waits
 from settlement_core.stores.sqlite import SqliteStore
 from settlement_core.values.commands import Command, Result
 
@@ -29,30 +30,36 @@ class Fate:
 
     def __init__(self, orders: Path) -> None:
         self.orders = orders
-        self.apply = SqliteStore.apply
         self.seen = 0
 
     def meddle(self) -> None:
         """Have every store of this process obey the orders."""
+        written = SqliteStore.apply_in_steps
 
-        def apply(store: SqliteStore, commands: Sequence[Command[Any]]) -> list[Result]:
-            names = {type(command).__name__ for command in commands}
-            try:
-                number, when, *wanted = self.orders.read_text().split()
-                if not names & set(wanted or names - QUERIES):
-                    return self.apply(store, commands)
-                self.seen += 1
-                if self.seen < int(number):
-                    return self.apply(store, commands)
-                self.orders.unlink()
-            except FileNotFoundError:
-                return self.apply(store, commands)
+        def apply_in_steps(store: SqliteStore, commands: Sequence[Command[Any]]) -> Steps[list[Result]]:
+            when = self._when({type(command).__name__ for command in commands})
+            if not when:
+                return (yield from written(store, commands))
             if when == "after":
-                self.apply(store, commands)
+                make_waits(written(store, commands))
             os.kill(os.getpid(), signal.SIGKILL)
             raise AssertionError
 
-        SqliteStore.apply = apply  # type: ignore[method-assign,assignment]
+        SqliteStore.apply_in_steps = apply_in_steps  # type: ignore[method-assign,assignment]
+
+    def _when(self, names: set[str]) -> str:
+        """Return whether to end before or after a batch of such commands, if at all; those orders are carried out."""
+        try:
+            number, when, *wanted = self.orders.read_text().split()
+            if not names & set(wanted or names - QUERIES):
+                return ""
+            self.seen += 1
+            if self.seen < int(number):
+                return ""
+            self.orders.unlink()
+        except FileNotFoundError:
+            return ""
+        return when
 
 
 if __name__ == "__main__":
