@@ -184,7 +184,7 @@ async def _one_life(requests: list[tuple[str, bytes, list[tuple[bytes, bytes]], 
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(requests=st.lists(st.tuples(st.sampled_from(METHODS), paths, headers, bodies), min_size=1, max_size=12))
 def test_nothing_that_comes_in_breaks_the_books(
     backend: str, requests: list[tuple[str, bytes, list[tuple[bytes, bytes]], bytes]]

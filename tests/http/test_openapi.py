@@ -26,7 +26,7 @@ from tests.core.worlds import MinimalEngine, World
 from tests.http.asgi import JSON, Client
 from tests.http.asgi import serving as serving_in_process
 
-EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "14"))
 """Requests per operation and phase; `make soak` asks for more."""
 
 ENGINE = '''

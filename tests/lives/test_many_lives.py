@@ -25,7 +25,7 @@ from settlement_core.testing.lives.system import System
 
 D = Decimal
 
-SYSTEMS = 70
+SYSTEMS = 50
 
 
 @pytest.mark.timeout(600)
