@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from settlement_core.abc import Settled as Settled
     from settlement_core.abc import SettlementEngine as SettlementEngine
     from settlement_core.abc import SharedStore as SharedStore
+    from settlement_core.abc import SteppedStore as SteppedStore
     from settlement_core.abc import Store as Store
     from settlement_core.abc import Unanswered as Unanswered
     from settlement_core.abc import Verdict as Verdict
@@ -97,6 +98,7 @@ _HOMES = {
         "Settled",
         "SettlementEngine",
         "SharedStore",
+        "SteppedStore",
         "Store",
         "Unanswered",
         "Verdict",
@@ -183,6 +185,7 @@ __all__ = [
     "SettlementFailed",
     "SharedStore",
     "ShuttingDown",
+    "SteppedStore",
     "Store",
     "StoreBroken",
     "StoreLocked",

@@ -13,13 +13,13 @@ Steps: TypeAlias = Generator[Callable[[], Any], Any, T]
 """What `SteppedStore.apply_in_steps` makes: yields each wait, is sent what it returned, returns a T."""
 
 
-def make_waits(steps: Steps[T]) -> T:
-    """Go through the steps, making each wait here, and return their result."""
+def make_waits(steps: Steps[T], *, make: Callable[[Callable[[], Any]], Any] = lambda wait: wait()) -> T:
+    """Go through the steps, making each wait here, unless said otherwise, and return their result."""
     try:
         wait = next(steps)
         while True:
             try:
-                answer = wait()
+                answer = make(wait)
             except BaseException as problem:  # noqa: BLE001 - it is the store's to clean up after
                 wait = steps.throw(problem)
             else:

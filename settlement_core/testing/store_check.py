@@ -6,13 +6,15 @@ For store authors; needs Hypothesis (`pip install settlement-core[testing]`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, example, given, settings
 
-from settlement_core.abc import Store
+from settlement_core.abc import SteppedStore, Store
+from settlement_core.stores._steps import make_waits
 from settlement_core.testing._store_scripts import ACCOUNTS, KEYS, OnAttempt, Step, scripts
 from settlement_core.testing._store_tours import tours
 from settlement_core.values import commands as c
@@ -41,7 +43,8 @@ def check_store(
     the reference. After every batch all results, all accounts, attempts, entries and unattributed money must be
     equal, refusals by their type and text, and for each account and direction
     `entered = queued + open + settled + parked` must hold exactly. Between batches earlier commands and whole batches
-    are applied again, and at the end everything is read once more in small pages.
+    are applied again, and at the end everything is read once more in small pages. A `SteppedStore` is applied in steps
+    every second time.
 
     Which numbers a store gives to entries is its own affair, as long as they grow; so is the order in which
     `Prune` forgets, as long as everything due is forgotten in the end, and how attempts of several accounts are
@@ -83,6 +86,7 @@ class _Trial:
         self.store = store
         self.books = Books()
         self._applied: list[c.Command[Any]] = []
+        self._batches = 0
 
     def take(
         self,
@@ -114,12 +118,21 @@ class _Trial:
         _check_pages(self.store)
 
     def _apply(self, batch: Sequence[c.Command[Any]]) -> None:
-        results, expected = self.store.apply(batch), self.books.apply(batch)
+        results, expected = self._answers(batch), self.books.apply(batch)
         assert len(results) == len(batch), f"store gave {len(results)} results to {len(batch)} commands"
         for command, result, wanted in zip(batch, results, expected, strict=True):
             shown = f"to {command}\n  the store answered   {result!r}\n  the reference wanted {wanted!r}"
             assert _form(result) == _form(wanted), shown
         self._applied += batch
+
+    def _answers(self, batch: Sequence[c.Command[Any]]) -> list[c.Result]:
+        """Have the store apply a batch: every second one step by step, with each wait in a thread, if it can."""
+        self._batches += 1
+        if isinstance(self.store, SteppedStore) and self._batches % 2:
+            with ThreadPoolExecutor(1) as thread:
+                return make_waits(self.store.apply_in_steps(batch), make=lambda wait: thread.submit(wait).result())
+        results: list[c.Result] = self.store.apply(batch)
+        return results
 
     def _compare_books(self) -> None:
         questions = [

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 
+from settlement_core.stores._steps import Steps
 from settlement_core.stores.memory import MemoryStore, create_memory_store
 from settlement_core.stores.sqlite import SqliteStore, open_sqlite_store
 from settlement_core.testing.store_check import check_store
 from settlement_core.values import commands as c
-from settlement_core.values.errors import StoreUnavailable
+from settlement_core.values.errors import StoreUnavailable, UnknownAccount
 from settlement_core.values.records import Attempt, Entry
 
 EXAMPLES = int(os.environ.get("CHECK_EXAMPLES", "100"))
@@ -181,3 +182,18 @@ def test_a_store_that_takes_part_of_a_failed_batch_in_silence_does_not_pass() ->
 
     with pytest.raises(AssertionError):
         check_store(create_memory_store, fail_partway=fail_partway)
+
+
+class _TwoMinds(MemoryStore):
+    """Refuses, when applied in steps, what it takes otherwise."""
+
+    def apply_in_steps(self, commands: Sequence[c.Command[Any]]) -> Steps[list[c.Result]]:
+        yield lambda: None
+        return [UnknownAccount("alice") if isinstance(one, c.Enqueue) else self.apply([one])[0] for one in commands]
+
+
+@pytest.mark.usefixtures("_no_shrinking")
+def test_a_store_that_is_another_when_applied_in_steps_does_not_pass() -> None:
+    """Either way of applying a batch is tried."""
+    with pytest.raises(AssertionError, match="the store answered"):
+        check_store(_TwoMinds)
