@@ -75,10 +75,12 @@ def test_every_engine_we_have_keeps_every_promise(
 ) -> None:
     """Shipped, example or fake: all that can be tried holds, and only what the ledger has no button for is skipped."""
     monkeypatch.setattr(anyio.to_thread, "run_sync", run_here)
-    report: EngineReport = run(check_engine, open_ledger, backend)
+    # whether a loop cuts calls otherwise is seen at a third of the moments, too
+    stride = 1 if backend == "trio" else 3
+    report: EngineReport = run(partial(check_engine, stride=stride), open_ledger, backend)
     assert report.skipped.keys() == skipped
     assert set(report.held) == NAMES - skipped
-    assert report.lives >= 8, "lives were cut"
+    assert report.lives >= 8 / stride, "lives were cut"
 
 
 def test_a_stride_strikes_fewer_lives_and_keeps_every_promise() -> None:
