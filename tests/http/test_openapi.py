@@ -207,8 +207,7 @@ def _trouble(server: Server) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@pytest.mark.parametrize("api", ["connector's", "operator's"])
+@pytest.mark.parametrize(("api", "backend"), [("connector's", "trio"), ("operator's", "asyncio")])
 def test_a_stranger_who_believes_the_document_is_not_deceived(backend: str, api: str, tmp_path: Path) -> None:
     """Schemathesis believes every word of the document of a real server.
 
