@@ -237,24 +237,31 @@ class Supervisor:
         context.observe(RecoveryFinished(accounts=found))
 
     async def _recover_partition(self, context: Context, partition: int, lease: str) -> int:
-        found, after = 0, ""
-        while not context.stopping and context.sharing.held.get(partition) == lease:
-            page = await context.journal.ask(Due(after=after, partition=partition))
-            for account_id in page:
-                for direction in Direction:
-                    await self._admission.acquire()
-                    lane = None
-                    if (account_id, direction) not in self._lanes:
-                        lane = self._start_lane(account_id, direction)
-                    if lane is None:
-                        self._admission.release()
-                    else:
-                        self._recovering.add(lane)
-            found += len(page)
-            if not page:
-                break
-            after = page[-1]
-        return found
+        found: set[str] = set()
+        after = dict.fromkeys(Direction, "")
+        while after and not context.stopping and context.sharing.held.get(partition) == lease:
+            for direction in list(after):
+                query = Due(after=after[direction], partition=partition, direction=direction)
+                page = await context.journal.ask(query)
+                for account_id in page:
+                    await self._admit(account_id, direction)
+                found.update(page)
+                if page:
+                    after[direction] = page[-1]
+                else:
+                    del after[direction]
+        return len(found)
+
+    async def _admit(self, account_id: str, direction: Direction) -> None:
+        """Start a lane, unless it is at work already, as soon as there is room."""
+        await self._admission.acquire()
+        lane = None
+        if (account_id, direction) not in self._lanes:
+            lane = self._start_lane(account_id, direction)
+        if lane is None:
+            self._admission.release()
+        else:
+            self._recovering.add(lane)
 
     def _admit_next(self, lane: object) -> None:
         """Let recovery start another lane in place of one that has ended, or waits."""

@@ -19,7 +19,7 @@ from settlement_core.stores._sqlite_rows import (
     entry_of,
     suspense_of,
 )
-from settlement_core.stores._sqlite_session import Session
+from settlement_core.stores._sqlite_session import Session, due_bits
 from settlement_core.values import commands as c
 from settlement_core.values import decisions
 from settlement_core.values.records import (
@@ -103,14 +103,15 @@ def _totals_of(sums: tuple[str | None, ...]) -> Totals:
 
 _DUE = """
     SELECT account_id FROM accounts INDEXED BY accounts_due
-    WHERE due <> 0 AND account_id > ? ORDER BY account_id LIMIT ?
+    WHERE due <> 0 AND due & ? AND account_id > ? ORDER BY account_id LIMIT ?
 """
 
 
 def due(session: Session, command: c.Due) -> list[str]:
     """Return one page of accounts with something to do."""
     session.flush()
-    return [account_id for (account_id,) in session.execute(_DUE, (command.after, command.limit))]
+    bits = due_bits(command.direction)
+    return [account_id for (account_id,) in session.execute(_DUE, (bits, command.after, command.limit))]
 
 
 _FIND_CURSOR = "SELECT min(attempt_no) FROM attempts WHERE attempt_id = ?"

@@ -16,10 +16,18 @@ from settlement_core.values.amounts import ZERO, add, subtract
 from settlement_core.values.errors import UnknownAccount
 from settlement_core.values.records import AccountState, Direction, Pausing
 
-__all__ = ["AccountRow", "Lane", "Session"]
+__all__ = ["AccountRow", "Lane", "Session", "due_bits"]
 
 _DUE_STEP = 1
 _DUE_LANE = {Direction.OUTGOING: 2, Direction.INCOMING: 4}
+
+
+def due_bits(direction: Direction | None) -> int:
+    """Return the bits of `due` that tell of something to do, at all or in one direction, to which steps belong."""
+    if direction is Direction.INCOMING:
+        return _DUE_LANE[direction]
+    return _DUE_STEP | _DUE_LANE[Direction.OUTGOING] | (_DUE_LANE[Direction.INCOMING] if direction is None else 0)
+
 
 _FIND_ACCOUNT = "SELECT account_no, state, set_up, tear_down, due, pausing FROM accounts WHERE account_id = ?"
 _ADD_ACCOUNT = "INSERT INTO accounts (account_id, state, set_up, tear_down, due) VALUES (?, 'open', 0, 0, 0)"

@@ -235,7 +235,9 @@ def _questions() -> st.SearchStrategy[c.Command[Any]]:
         st.builds(
             c.Overview, account_id=st.one_of(st.none(), _accounts), after=st.sampled_from(("", "Z")), limit=_limits
         ),
-        st.builds(c.Due, after=st.sampled_from(("", "Z")), limit=_limits),
+        st.builds(
+            c.Due, after=st.sampled_from(("", "Z")), limit=_limits, direction=st.sampled_from((None, *Direction))
+        ),
         history,
         st.builds(c.Entries, account_id=_accounts, direction=_directions, limit=_limits),
         st.builds(c.Suspense, after=st.sampled_from(("", "S2")), limit=_limits, assigned=st.booleans()),

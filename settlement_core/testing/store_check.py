@@ -138,6 +138,7 @@ class _Trial:
         questions = [
             c.Overview(limit=_ALL),
             c.Due(limit=_ALL),
+            *(c.Due(limit=_ALL, direction=direction) for direction in Direction),
             c.History(limit=_ALL),
             c.Suspense(limit=_ALL, assigned=True),
             *(

@@ -60,7 +60,8 @@ class AccountBooks:
         """Tell whether nothing new may be begun."""
         return self.pausing is not None and self.pausing.paused
 
-    def is_due(self) -> bool:
-        """Tell whether the account's task has anything to look at."""
-        busy = any(lane.queue or lane.open_id or lane.released for lane in self.lanes.values())
-        return busy or self.set_up or self.tear_down
+    def is_due(self, direction: Direction | None = None) -> bool:
+        """Tell whether the account's tasks have anything to look at, or that of one direction has."""
+        lanes = self.lanes.values() if direction is None else [self.lanes[direction]]
+        busy = any(lane.queue or lane.open_id or lane.released for lane in lanes)
+        return busy or (direction is not Direction.INCOMING and (self.set_up or self.tear_down))

@@ -347,12 +347,13 @@ class Overview(Command[list[AccountOverview]]):
 class Due(Command[list[str]]):
     """Ids, in order and after `after`, of accounts with a step, a queue, an open or a released attempt.
 
-    With `partition` only those of that one.
+    With `partition` only those of that one, with `direction` only those with any of it there; steps are outgoing.
     """
 
     after: str = ""
     limit: int = 500
     partition: int | None = None
+    direction: Direction | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

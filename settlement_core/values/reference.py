@@ -382,7 +382,7 @@ class Books:
         return [_overview(self.accounts[account_id]) for account_id in ids]
 
     def _due(self, command: c.Due) -> list[str]:
-        due = (a for a, account in self.accounts.items() if a > command.after and account.is_due())
+        due = (a for a, account in self.accounts.items() if a > command.after and account.is_due(command.direction))
         return heapq.nsmallest(command.limit, due)
 
     def _history(self, command: c.History) -> list[Attempt]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -68,7 +68,7 @@ class SharedBooks:
             case Nudge(account_id=account_id):
                 return Applied(changed=self._ring(worker, account_id, nudge=True))
             case Due(partition=int(partition)):
-                found = self.inner.apply([Due(after=command.after, limit=1_000_000)])[0]
+                found = self.inner.apply([replace(command, partition=None, limit=1_000_000)])[0]
                 return [name for name in found if partition_of(name, PARTITIONS) == partition][: command.limit]
         name: str = getattr(command, "account_id", None) or ""
         token = getattr(command, "lease", "")

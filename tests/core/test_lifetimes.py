@@ -14,9 +14,10 @@ import pytest
 from settlement_core.abc import AccountServices, Unanswered
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import open_core
-from settlement_core.values.commands import Claimed, Command, Result
+from settlement_core.values.commands import Claim, Claimed, Command, Enqueue, OpenAccount, Result
 from settlement_core.values.errors import InvalidEngine, LocalError, ShuttingDown, StoreBroken, StoreUnavailable
 from settlement_core.values.events import AccountHalted, CoreStopped, EngineMisbehaved, RecoveryFinished
+from settlement_core.values.records import Direction
 from settlement_core.values.sealing import seal
 from tests.core.stores import FlakyStore, unavailable
 from tests.core.worlds import D, Ears, FakeConnector, MemoryLedger, MinimalEngine, VerifiableEngine, World, until
@@ -427,3 +428,30 @@ async def test_a_replay_does_not_hurry_what_backs_off() -> None:
             await anyio.sleep(0.1)
             await core.request_settlement("alice", D(1), "a")
     assert [round(when) for when, _, _ in world.engine.calls] == [0, 5, 15]
+
+
+async def test_a_start_begins_only_with_what_is_there_to_do() -> None:
+    """We owe alice, bob paid us, carol both, dave nothing: each direction with money has a task, and no other."""
+    world = World(MinimalEngine())
+    out, into = Direction.OUTGOING, Direction.INCOMING
+    waiting = {("alice", out), ("bob", into), ("carol", out), ("carol", into)}
+    commands: list[Command[Any]] = [OpenAccount(account_id=name, at=0.0) for name in ("alice", "bob", "carol", "dave")]
+    commands += [
+        Enqueue(account_id=name, direction=direction, entry_id="key", amount=D(5), at=0.0)
+        for name, direction in sorted(waiting)
+    ]
+    world.store.apply(commands)
+    asked: list[Claim] = []
+    apply = world.store.apply
+
+    def overheard(batch: Sequence[Command[Any]]) -> list[Result]:
+        asked.extend(command for command in batch if isinstance(command, Claim))
+        results: list[Result] = apply(batch)
+        return results
+
+    world.store.apply = overheard
+    async with world.core() as core:
+        await until(lambda: core.statistics().recovered and not core.statistics().active_lanes)
+    assert {(claim.account_id, claim.direction) for claim in asked} == waiting
+    assert world.ears.of(RecoveryFinished) == [RecoveryFinished(accounts=3)]
+    assert (sum(world.engine.paid, D(0)), world.connector.total()) == (D(10), D(10))

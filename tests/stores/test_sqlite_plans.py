@@ -28,7 +28,13 @@ def _everything() -> list[list[c.Command[Any]]]:
         [c.Assign(settlement_id="s", account_id="alice", **told, at=1.0)],
         [c.Put(account_id="", key="k", value=1), c.Put(account_id="", key="k", value=None)],
         [c.Values(), c.Values(after=("", "k"))],
-        [c.Get(account_id="", key="k"), c.Due(), c.Overview(), c.Overview(account_id="alice")],
+        [
+            c.Get(account_id="", key="k"),
+            c.Due(),
+            c.Due(direction=INCOMING),
+            c.Overview(),
+            c.Overview(account_id="alice"),
+        ],
         [c.FinishStep(account_id="alice", step=Step.SET_UP), c.CloseAccount(account_id="alice", at=1.0)],
         [c.Entries(account_id="alice", direction=OUTGOING), c.Suspense(), c.Suspense(assigned=True)],
         [

@@ -286,6 +286,31 @@ def test_an_account_deleted_before_it_was_set_up_and_owing_nothing_is_not_set_up
     assert _ask(books, c.Due()) == []
 
 
+def test_what_is_due_can_be_asked_by_direction() -> None:
+    """Steps are the outgoing one's, where they are taken; what is open or released is due as what is queued is."""
+    books = _opened(set_up=True)
+
+    def due() -> list[bool]:
+        return [bool(_ask(books, c.Due(direction=direction))) for direction in (OUTGOING, INCOMING, None)]
+
+    assert due() == [True, False, True]
+    _ask(books, c.FinishStep(account_id="alice", step=AccountStep.SET_UP))
+    assert due() == [False, False, False]
+    _enter(books, "tx", "5", INCOMING)
+    assert due() == [False, True, True]
+    _enter(books, "key", "7")
+    assert due() == [True, True, True]
+    _claim(books, "i", INCOMING)
+    _claim(books, "o")
+    assert due() == [True, True, True]
+    _close(books, "i", "5")
+    assert due() == [True, False, True]
+    _close(books, "o", "7")
+    assert due() == [False, False, False]
+    _ask(books, c.CloseAccount(account_id="alice", at=0.0, tear_down=True))
+    assert due() == [True, False, True]
+
+
 def test_assigned_money_is_an_incoming_entry_under_its_settlement_id() -> None:
     """Should the engine credit the same event later, it is the same money."""
     books = _opened()

@@ -12,14 +12,16 @@ from typing import TypeAlias, TypeVar
 
 from settlement_core.stores._json import thaw
 from settlement_core.stores.redis.account import AccountView
-from settlement_core.stores.redis.layout import Keyspace, attempt_of, suspense_of
+from settlement_core.stores.redis.layout import DIRECTION_LETTERS, Keyspace, attempt_of, lane_of, live_in, suspense_of
 from settlement_core.stores.redis.looking import look
 from settlement_core.stores.redis.scripts import Call, Reply, script
 from settlement_core.values import commands as c
+from settlement_core.values.books import LaneBooks
 from settlement_core.values.records import (
     AccountOverview,
     Attempt,
     AttemptState,
+    Direction,
     EngineValue,
     SuspenseItem,
     WorkerOverview,
@@ -48,7 +50,28 @@ def due(places: Keyspace, command: c.Due) -> Work[list[str]]:
     partitions = places.partitions
     if command.partition is not None:
         partitions = partitions[command.partition : command.partition + 1]
-    return (yield from _ids_after([partition.due for partition in partitions], command.after, command.limit))
+    keys = [partition.due for partition in partitions]
+    if command.direction is None:
+        return (yield from _ids_after(keys, command.after, command.limit))
+    letter = DIRECTION_LETTERS[command.direction]
+    fields = ["steps", f"lane.{letter}", f"seq.{letter}", f"taken.{letter}"]
+    found: list[str] = []
+    after = command.after
+    while len(found) < command.limit:
+        page = yield from _ids_after(keys, after, _AT_ONCE)
+        rows = yield [Call("HMGET", [places.account(account_id).account], fields) for account_id in page]
+        found += [one for one, row in zip(page, rows, strict=True) if _is_due(command.direction, *row)]
+        if len(page) < _AT_ONCE:
+            break
+        after = page[-1]
+    return found[: command.limit]
+
+
+def _is_due(direction: Direction, steps: str | None, document: str | None, last: str | None, taken: str | None) -> bool:
+    lane = LaneBooks()
+    if document is not None:
+        lane_of(document, lane)
+    return int(last or 0) > int(taken or 0) or bool(live_in(lane)) or (direction is Direction.OUTGOING and bool(steps))
 
 
 def overview(places: Keyspace, command: c.Overview) -> Work[list[AccountOverview]]:

@@ -6,7 +6,7 @@ What was applied is durable, whatever becomes of who asked for it; what a worker
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from settlement_core.stores.memory import create_memory_store
@@ -77,7 +77,7 @@ class SharedBooks:
             case Nudge(account_id=account_id):
                 return Applied(changed=self._ring(worker, account_id, nudge=True))
             case Due(partition=int(partition)):
-                found = self.ask(Due(after=command.after, limit=1000))
+                found = self.ask(replace(command, partition=None, limit=1000))
                 return [name for name in found if partition_of(name, PARTITIONS) == partition][: command.limit]
         name: str = getattr(command, "account_id", None) or ""
         token = getattr(command, "lease", "")
