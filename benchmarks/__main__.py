@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
 import tempfile
 import time
@@ -85,6 +86,8 @@ _JSON = click.option("--json", "json_file", type=click.Path(path_type=Path), hel
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Measure settlement_core, beside the original framework and the floor of the same server where there is one."""
+    # told to end, it ends what it has started, as after Ctrl-C
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if ctx.invoked_subcommand is None:
         require_node()
         print_table(run(_canonical))

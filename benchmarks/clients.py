@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import secrets
 import time
 import uuid
 from collections import defaultdict, deque
@@ -66,7 +67,8 @@ class Clients:
     def __init__(self, accounts: int) -> None:
         self._names = [account_name(number) for number in range(accounts)]
         self._asked: defaultdict[str, deque[float]] = defaultdict(deque)
-        self._number = 0
+        # keys anywhere, and elsewhere than those of an earlier run on the same store
+        self._number = secrets.randbelow(2**31)
         self._run = uuid.uuid4().hex
         """Others may have asked on the same store."""
         self.accepted = 0
