@@ -180,14 +180,17 @@ async def _request(stage: _Stage, orders: list[tuple[Relation, Decimal]]) -> Non
 
 
 async def _kill(stage: _Stage, moments: list[int]) -> None:
-    """Kill somebody as soon as so many requests were accepted; start it again a little later, or much later."""
-    for moment in moments:
+    """Kill somebody as soon as so many requests were accepted; start it again a little later, or much later.
+
+    Every third is Redis, so that few kills are not all workers' by chance.
+    """
+    for number, moment in enumerate(moments):
         while stage.accepted < moment:
             await anyio.sleep(0.01)
         await anyio.sleep(stage.chance.random() / 4)
         # longer than a lease now and then, so that others take over
         pause_s = stage.chance.choice((0.0, 0.1, LEASE_S * 1.5))
-        if stage.chance.random() < 1 / 3:
+        if number % 3 == 1:
             stage.kills["redis"] += 1
             await anyio.to_thread.run_sync(stage.redis.kill)
             await anyio.sleep(pause_s)
