@@ -25,7 +25,7 @@ from settlement_core.testing.lives.system import System
 
 D = Decimal
 
-SYSTEMS = 50
+SYSTEMS = 40
 
 
 @pytest.mark.timeout(600)

@@ -76,8 +76,8 @@ def test_random_lives_go_on_in_the_other_store_as_they_would_have(one: str, othe
         store.close()
         return destination
 
-    check_store(stores[one], reopen=migrated, examples=max(2, EXAMPLES // 8))
-    assert next(migrations) > EXAMPLES // 8
+    check_store(stores[one], reopen=migrated, examples=max(2, EXAMPLES // 12))
+    assert next(migrations) > EXAMPLES // 12
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
