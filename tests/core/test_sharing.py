@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from settlement_core.abc import Refused, Unanswered
@@ -673,8 +674,14 @@ async def test_what_a_person_decides_anywhere_is_gone_on_with_by_the_owner() -> 
         assert [worker for _, worker, _ in bank.by] == ["a"]
 
 
-async def test_a_store_that_hears_nothing_at_once_is_not_asked_again_and_again() -> None:
+async def test_a_store_that_hears_nothing_at_once_is_not_asked_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that cannot be reached may give up early."""
+
+    async def run_here(call: Callable[..., Any], *args: object, **_options: object) -> Any:
+        await anyio.lowlevel.checkpoint()  # virtual time would not wait for a thread
+        return call(*args)
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", run_here)
 
     class Deaf(WorkerStore):
         heard = 0
