@@ -12,7 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the process that starts these must ha
 
 @pytest.fixture(autouse=True)
 def _followed_if_of_the_core(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Follow the core's own tests, in memory and on one loop: they reach all of it, and take twice as long for that."""
+    """Follow the core's own tests, in memory and on one loop: they reach nearly all of it, and take twice as long."""
     node = request.node
     of_the_core = node.nodeid.startswith(("tests/core/", "tests/values/")) and node.get_closest_marker("slow") is None
     again = "asyncio" in node.name or "redis" in node.name
