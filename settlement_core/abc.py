@@ -195,7 +195,8 @@ class SteppedStore(Store, Protocol):
     """A store that tells where it waits, so that only its waits are made in a thread.
 
     A thread that computes beside a busy loop waits for the interpreter again after every statement or reply; a batch
-    that needs a millisecond by itself then takes twenty.
+    that needs a millisecond by itself then takes twenty. The core then calls this and not `apply`, so whoever extends
+    such a store extends both, or lets `apply` make the waits of this.
     """
 
     def apply_in_steps(self, commands: Sequence[Command[Any]]) -> Generator[Callable[[], Any], Any, list[Result]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-__all__ = ["AT_ONCE", "Turns"]
+__all__ = ["Turns"]
 
 AT_ONCE = 8
 """Credits offered at the same time, at most. A connector can do no more for a hundred, and keeping many connections
