@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from settlement_core.abc import AccountServices as AccountServices
     from settlement_core.abc import Acknowledged as Acknowledged
+    from settlement_core.abc import Arrival as Arrival
     from settlement_core.abc import ConnectEngine as ConnectEngine
     from settlement_core.abc import Connector as Connector
     from settlement_core.abc import CreditOutcome as CreditOutcome
@@ -88,6 +89,7 @@ _HOMES = {
     "settlement_core.abc": (
         "AccountServices",
         "Acknowledged",
+        "Arrival",
         "ConnectEngine",
         "Connector",
         "CreditOutcome",
@@ -147,6 +149,7 @@ __all__ = [
     "AccountOverview",
     "AccountServices",
     "Acknowledged",
+    "Arrival",
     "Attempt",
     "AttemptState",
     "AuditReport",

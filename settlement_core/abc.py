@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from decimal import Decimal
+from selectors import EVENT_READ, DefaultSelector
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from settlement_core.values.commands import Command, Result
@@ -18,6 +19,7 @@ from settlement_core.values.records import AccountOverview, Attempt, Entry, Paym
 __all__ = [
     "AccountServices",
     "Acknowledged",
+    "Arrival",
     "ConnectEngine",
     "Connector",
     "CreditOutcome",
@@ -202,10 +204,29 @@ class SteppedStore(Store, Protocol):
     def apply_in_steps(self, commands: Sequence[Command[Any]]) -> Generator[Callable[[], Any], Any, list[Result]]:
         """Apply a batch as `apply` does, for a caller that makes each wait: of the disk, or for a server.
 
-        Yields what is to be called next, in any thread, and wants what that returned, or raised. A generator that is
-        closed before its end leaves the batch to be applied again, as a whole.
+        Yields what is to be called next, in any thread, and wants what that returned, or raised; an `Arrival` may be
+        awaited instead. A generator that is closed before its end leaves the batch to be applied again, as a whole.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A wait of a `SteppedStore` for bytes on a socket, for which a loop needs no thread.
+
+    Attributes:
+        file_no: of the socket.
+        within_s: seconds to wait at most, None for ever.
+    """
+
+    file_no: int
+    within_s: float | None
+
+    def __call__(self) -> bool:
+        """Wait here; tell whether there is something to read, or the end of the stream."""
+        with DefaultSelector() as selector:
+            selector.register(self.file_no, EVENT_READ)
+            return bool(selector.select(self.within_s))
 
 
 @runtime_checkable

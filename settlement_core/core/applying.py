@@ -10,14 +10,14 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from settlement_core.abc import SteppedStore, Store
+from settlement_core.abc import Arrival, SteppedStore, Store
 from settlement_core.values.commands import Command, Result
 
 __all__ = ["Applier"]
 
 
 class Applier:
-    """Makes in a thread whatever the store waits for, one thing at a time; all else here, on the loop."""
+    """Makes in a thread whatever the store waits for, one thing at a time, unless it is an `Arrival`; all else here."""
 
     def __init__(self, store: Store) -> None:
         self.threaded = store.threaded
@@ -42,7 +42,7 @@ class Applier:
             wait = next(steps)
             while True:
                 try:
-                    answer = await anyio.to_thread.run_sync(wait, limiter=self._limiter)
+                    answer = await self._make(wait)
                 except Exception as problem:  # noqa: BLE001 - it is the store's to make sense of
                     wait = steps.throw(problem)
                 else:
@@ -50,3 +50,11 @@ class Applier:
         except StopIteration as finished:
             results: list[Result] = finished.value
             return results
+
+    async def _make(self, wait: Callable[[], Any]) -> Any:
+        if isinstance(wait, Arrival):
+            with anyio.move_on_after(wait.within_s):
+                await anyio.wait_readable(wait.file_no)
+                return True
+            return False
+        return await anyio.to_thread.run_sync(wait, limiter=self._limiter)

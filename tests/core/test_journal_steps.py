@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from settlement_core.abc import Arrival
 from settlement_core.core.journal import open_journal
 from settlement_core.stores._steps import make_waits
 from settlement_core.values.commands import Command, Enqueue, Result
@@ -56,6 +58,33 @@ class SteppedFlakyStore(FlakyStore):
         if self.failures:
             raise self.failures.pop(0)
         return "waited"
+
+
+class RemoteFlakyStore(FlakyStore):
+    """Applies a batch once something has arrived from `far`, and wants to have it within `within_s`."""
+
+    def __init__(self, within_s: float | None = None) -> None:
+        super().__init__([], threaded=True)
+        self.near, self.far = socket.socketpair()
+        self.within_s = within_s
+        self.given_up = 0
+
+    def apply_in_steps(self, commands: Sequence[Command[Any]]) -> Generator[Callable[[], Any], Any, list[Result]]:
+        """Wait, apply."""
+        self.batches.append(list(commands))
+        try:
+            if not (yield Arrival(self.near.fileno(), self.within_s)):
+                raise StoreUnavailable("nobody answered")
+        except GeneratorExit:
+            self.given_up += 1
+            raise
+        self.near.recv(1)
+        return self.inner.apply(commands)
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.near.close()
+        self.far.close()
 
 
 @BACKENDS
@@ -124,3 +153,78 @@ def test_whoever_makes_the_waits_at_once_gets_the_same() -> None:
     store.failures.append(OSError("no room"))
     with pytest.raises(StoreUnavailable, match="the disk says no room"):
         store.apply([command])
+
+
+@BACKENDS
+def test_what_arrives_is_waited_for_without_a_thread(backend: str) -> None:
+    """The loop is free meanwhile, and nothing is applied before."""
+    store = RemoteFlakyStore()
+    opened(store)
+    threads = []
+
+    async def main() -> None:
+        async with open_journal(store, observer=Ears()) as journal:
+            handle = journal.submit(enqueue("a"))
+            await anyio.wait_all_tasks_blocked()
+            threads.append(threading.active_count())
+            assert not handle.done
+            assert entered(store) == 0
+            store.far.send(b"!")
+            await handle.wait()
+
+    before = threading.active_count()
+    anyio.run(main, backend=backend)
+    assert entered(store) == 1
+    assert threads == [before]
+    store.close()
+
+
+@BACKENDS
+def test_what_does_not_arrive_in_time_is_the_store_s_to_explain(backend: str) -> None:
+    """Here: the same batch again."""
+    store = RemoteFlakyStore(within_s=0.01)
+    opened(store)
+    ears = Ears()
+
+    async def main() -> None:
+        async with open_journal(store, observer=ears) as journal:
+            handle = journal.submit(enqueue("a"))
+            while len(store.batches) < 2:
+                await anyio.sleep(0.01)
+            store.far.send(b"!")
+            await handle.wait()
+
+    anyio.run(main, backend=backend)
+    assert entered(store) == 1
+    assert all(batch == store.batches[0] for batch in store.batches)
+    store.close()
+
+
+@BACKENDS
+def test_what_never_arrives_does_not_hold_up_the_end(backend: str) -> None:
+    """It is given up when the drain is over, and the store told."""
+    store = RemoteFlakyStore()
+    opened(store)
+
+    async def main() -> None:
+        async with open_journal(store, observer=Ears(), drain_s=0.05) as journal:
+            journal.submit(enqueue("a"))
+            await anyio.wait_all_tasks_blocked()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        anyio.run(main, backend=backend)
+    assert caught.group_contains(StoreUnavailable, match="1 commands were not recorded")
+    assert store.given_up == 1
+    store.close()
+
+
+def test_an_arrival_can_be_waited_for_without_a_loop() -> None:
+    """Something to read, the end of the stream, or nothing in time."""
+    near, far = socket.socketpair()
+    assert not Arrival(near.fileno(), 0.01)()
+    far.send(b"!")
+    assert Arrival(near.fileno(), None)()
+    near.recv(1)
+    far.close()
+    assert Arrival(near.fileno(), 10)()
+    near.close()

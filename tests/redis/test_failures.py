@@ -13,15 +13,20 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+import anyio
 import pytest
 import redis
 
+from settlement_core.abc import Arrival
 from settlement_core.auditing.audit import audit
+from settlement_core.core.journal import open_journal
+from settlement_core.stores._steps import make_waits
 from settlement_core.stores.redis import RedisStore
 from settlement_core.values import commands as c
 from settlement_core.values.errors import StoreBroken, StoreUnavailable, UnknownAccount
 from settlement_core.values.records import Payment, Step
 from settlement_core.values.reference import Books
+from tests.core.worlds import Ears
 from tests.redis.proxy import TcpProxy
 from tests.redis.servers import HOST, RedisServer, reserve_port, wait_until
 from tests.redis.support import apply_until_taken, everything, overview_of, own_state, places_of, raised, store_on
@@ -273,6 +278,63 @@ def test_what_a_paused_server_carries_out_late_holds_once(own: RedisServer) -> N
         wanted.apply(batch)
     for account_id in ("alice", "bob"):
         assert own_state(store, account_id) == own_state(wanted, account_id)
+    store.close()
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_a_silent_server_holds_up_neither_the_loop_nor_its_end(own: RedisServer, backend: str) -> None:
+    """What it carries out afterwards holds once, though nobody waited for it."""
+    store = store_on(own.url(), socket_timeout=60)
+    store.apply([opened()])
+
+    async def main() -> None:
+        async with open_journal(store, observer=Ears(), drain_s=0.1) as journal:
+            await journal.ask(entered("1", "5"))
+            own.pause()
+            handle = journal.submit(entered("2", "7"))
+            await anyio.sleep(0.1)
+            assert not handle.done
+
+    with pytest.raises(ExceptionGroup) as caught:
+        anyio.run(main, backend=backend)
+    assert caught.group_contains(StoreUnavailable, match="1 commands were not recorded")
+    own.resume()
+    apply_until_taken(store, [entered("2", "7"), entered("3", "1")])
+    assert overview_of(store).outgoing.entered == 13
+    store.close()
+
+
+def test_a_batch_too_long_to_be_sent_at_once_is_sent_in_a_wait(shared: RedisServer) -> None:
+    """Nothing of it is lost, and every answer reaches its command."""
+    store = store_on(shared.url())
+    store.apply([opened()])
+    batch = [entered(f"{number}-{'k' * 200}", f"{number + 1}") for number in range(512)]
+    waits: list[str] = []
+
+    def make(wait: Callable[[], Any]) -> Any:
+        waits.append("answer" if isinstance(wait, Arrival) else "other")
+        return wait()
+
+    answers = make_waits(store.apply_in_steps(batch), make=make)
+    assert [answer.amount for answer in answers] == list(range(1, 513))
+    assert waits[0] == "other"
+    assert set(waits[1:]) == {"answer"}
+    waits.clear()
+    make_waits(store.apply_in_steps(batch[:2]), make=make)
+    assert set(waits) == {"answer"}
+    assert overview_of(store).outgoing.entered == 512 * 513 // 2
+    store.close()
+
+
+def test_a_connection_that_its_server_has_closed_is_made_anew_unnoticed(shared: RedisServer) -> None:
+    """Servers close what was idle for long."""
+    store = store_on(shared.url())
+    store.apply([opened()])
+    with shared.client() as client:
+        for _ in range(3):
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            assert not raised(store.apply([entered("1", "5")]))
+    assert overview_of(store).outgoing.entered == 5
     store.close()
 
 

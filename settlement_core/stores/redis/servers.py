@@ -2,6 +2,9 @@
 
 Calls go in pipelines, in order. What cannot be had now raises `StoreUnavailable`, and the whole batch is applied
 again, which is safe: every script recognises what it did before, and one that arrives late does nothing any more.
+
+Scripts go to one server on a connection that is kept, of which only the arrival of answers is waited for; all else that
+redis-py does (connect, check, follow a Cluster, speak TLS) is one wait as a whole.
 """
 
 from __future__ import annotations
@@ -9,12 +12,17 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import redis
 from redis import exceptions as failures
 from redis.cluster import RedisCluster
 
+from settlement_core.abc import Arrival
+from settlement_core.stores._steps import Steps
+from settlement_core.stores.redis.exchange import Exchange
 from settlement_core.stores.redis.scripts import Call, Reply, Script
 from settlement_core.stores.redis.settings import Durability, check_server
 from settlement_core.values.errors import LocalError, StoreBroken, StoreUnavailable
@@ -54,6 +62,9 @@ _PASSING_TYPES = (
     OSError,
 )
 
+SENT_AT_ONCE = 32 * 1024
+"""Bytes that a system takes from us without waiting, where all that was sent before has been answered."""
+
 
 class Servers(ABC):
     """Where the calls of one store go. Used by one thread at a time, but for `pubsub`."""
@@ -67,38 +78,45 @@ class Servers(ABC):
         self._doubted = True
         self._checked = 0
 
-    def run(self, calls: Sequence[Call]) -> list[Reply]:
+    def run(self, calls: Sequence[Call]) -> Steps[list[Reply]]:
         """Make the calls, those of one partition in order; return their replies once what they wrote is durable.
 
         Raises `StoreUnavailable` if any cannot be had now, `StoreBroken` if one never can.
         """
         try:
             if self._doubted:
-                self._end_dropped()
-                # whom we talk to may have changed
-                self.check()
-            replies = self._run(calls)
-            self._check_new_connections()
+                yield self._renew
+            replies = yield from self._run(calls)
+            if self._checked != self._durability.connections:
+                # redis-py has connected anew, who knows to what
+                yield self._check_again
+        except GeneratorExit:
+            # answers that nobody waits for any more
+            self._doubt()
+            raise
         except (failures.RedisError, failures.RedisClusterException, OSError) as problem:
-            self._doubted = True
-            self._drop_connections()
+            self._doubt()
             raise self._explain(problem) from problem
         except LocalError as problem:
             # found wanting while running: an operator may be at it just now
             raise StoreUnavailable(str(problem)) from problem
         return replies
 
-    def _end_dropped(self) -> None:
+    def _doubt(self) -> None:
+        self._doubted = True
+        self._drop_connections()
+
+    def _renew(self) -> None:
         for client in self.primaries():
             self._durability.end_dropped(client)
+        # whom we talk to may have changed
+        self.check()
 
-    def _check_new_connections(self) -> None:
-        """Check the servers, if redis-py has connected anew, who knows to what."""
-        if self._checked != self._durability.connections:
-            known = self._durability.confirmation
-            self.check()
-            if known != self._durability.confirmation:
-                raise failures.ConnectionError("its settings changed")
+    def _check_again(self) -> None:
+        known = self._durability.confirmation
+        self.check()
+        if known != self._durability.confirmation:
+            raise failures.ConnectionError("its settings changed")
 
     def check(self) -> None:
         """Raise `LocalError` if a server is not set up to keep money."""
@@ -135,7 +153,7 @@ class Servers(ABC):
         """Close all connections."""
 
     @abstractmethod
-    def _run(self, calls: Sequence[Call]) -> list[Reply]:
+    def _run(self, calls: Sequence[Call]) -> Steps[list[Reply]]:
         """Make the calls; raises what redis-py raises."""
 
     @abstractmethod
@@ -144,7 +162,12 @@ class Servers(ABC):
 
     def _run_on(self, client: redis.Redis, calls: Sequence[Call], *, asking: bool = False) -> list[Reply]:
         """Make calls to one server, having it load scripts it does not know."""
-        replies = self._pipeline(client, calls, asking=asking)
+        return self._load_unknown(client, calls, self._pipeline(client, calls, asking=asking), asking=asking)
+
+    def _load_unknown(
+        self, client: redis.Redis, calls: Sequence[Call], replies: list[Reply], *, asking: bool = False
+    ) -> list[Reply]:
+        """Return the replies, with those to scripts that the server did not know asked for again."""
         unknown = [place for place, reply in enumerate(replies) if isinstance(reply, failures.NoScriptError)]
         if unknown:
             for what in {calls[place].what for place in unknown}:
@@ -158,32 +181,12 @@ class Servers(ABC):
         return replies
 
     def _pipeline(self, client: redis.Redis, calls: Sequence[Call], *, asking: bool) -> list[Reply]:
-        writing = any(call.writes for call in calls)
-        confirmation = self._durability.confirmation if writing else None
-        # a server reads a pipeline in parts, and writes to the disk after each: once will do (of other calls than
-        # scripts redis-py takes apart the answer, and knows nothing of transactions begun like this)
-        scripts = all(isinstance(call.what, Script) for call in calls)
-        together = writing and scripts and len(calls) > 1 and self._one_slot
+        exchange = Exchange(calls, self._durability, asking=asking, one_slot=self._one_slot)
         with client.pipeline(transaction=False) as pipeline:
-            if together:
-                pipeline.execute_command("MULTI")
-            for call in calls:
-                if asking:
-                    pipeline.execute_command("ASKING")
-                if isinstance(call.what, Script):
-                    pipeline.execute_command("EVALSHA", call.what.sha, len(call.keys), *call.keys, *call.arguments)
-                else:
-                    pipeline.execute_command(call.what, *call.keys, *call.arguments)
-            if together:
-                pipeline.execute_command("EXEC")
-            if confirmation is not None:
-                pipeline.execute_command(*confirmation)
-            replies: list[Reply] = pipeline.execute(raise_on_error=False)
-        if confirmation is not None:
-            self._durability.require_confirmed(replies.pop(), self.name)
-        if together:
-            return _carried_out(replies)
-        return replies[1::2] if asking else replies
+            for command in exchange.commands:
+                pipeline.execute_command(*command)
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return exchange.replies(answers, self.name)
 
     def _explain(self, problem: Exception) -> StoreUnavailable | StoreBroken:
         # version 6.2 puts what a script's command was answered behind a sentence of its own
@@ -203,6 +206,10 @@ class SingleServer(Servers):
     def __init__(self, client: redis.Redis, name: str, durability: Durability) -> None:
         super().__init__(name, durability)
         self._client = client
+        # what TLS has decrypted already does not show on the socket
+        self._tls = issubclass(client.connection_pool.connection_class, redis.SSLConnection)
+        self._kept: Any = None
+        """The connection for scripts."""
 
     def primaries(self) -> Iterable[redis.Redis]:
         """Return the only client."""
@@ -214,18 +221,52 @@ class SingleServer(Servers):
 
     def close(self) -> None:
         """Close all connections."""
+        self._drop_connections()
         self._client.close()
 
-    def _run(self, calls: Sequence[Call]) -> list[Reply]:
-        replies = self._run_on(self._client, calls)
+    def _run(self, calls: Sequence[Call]) -> Steps[list[Reply]]:
+        if self._tls or not all(isinstance(call.what, Script) for call in calls):
+            replies: list[Reply] = yield partial(self._run_on, self._client, calls)
+        else:
+            replies = yield from self._exchange(calls)
+            if any(isinstance(reply, failures.NoScriptError) for reply in replies):
+                replies = yield partial(self._load_unknown, self._client, calls, replies)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
         return replies
 
+    def _exchange(self, calls: Sequence[Call]) -> Steps[list[Reply]]:
+        """Do what a pipeline does, and wait for nothing but answers to arrive."""
+        exchange = Exchange(calls, self._durability, asking=False, one_slot=self._one_slot)
+        if self._kept is None or not _is_quiet(self._kept):
+            self._drop_kept()
+            self._kept = yield self._client.connection_pool.get_connection
+        connection = self._kept
+        packed = connection.pack_commands(exchange.commands)
+        send = partial(connection.send_packed_command, packed)
+        if sum(map(len, packed)) <= SENT_AT_ONCE:
+            send()
+        else:
+            yield send
+        answers: list[Any] = []
+        arrival = Arrival(connection._sock.fileno(), connection.socket_timeout)  # noqa: SLF001 - it tells nobody
+        while len(answers) < len(exchange.commands):
+            if not (yield arrival):
+                raise failures.TimeoutError(f"no answer within {connection.socket_timeout:g} s")
+            _read_what_is_there(connection, answers, len(exchange.commands))
+        return exchange.replies(answers, self.name)
+
     def _drop_connections(self) -> None:
+        self._drop_kept()
         # but not the one a subscriber listens on, in another thread
         self._client.connection_pool.disconnect(inuse_connections=False)
+
+    def _drop_kept(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.disconnect()
+            self._client.connection_pool.release(kept)
 
 
 class ClusterServers(Servers):
@@ -270,7 +311,11 @@ class ClusterServers(Servers):
         if self._listening is not None:
             self._listening.close()
 
-    def _run(self, calls: Sequence[Call]) -> list[Reply]:
+    def _run(self, calls: Sequence[Call]) -> Steps[list[Reply]]:
+        replies: list[Reply] = yield partial(self._run_everywhere, calls)
+        return replies
+
+    def _run_everywhere(self, calls: Sequence[Call]) -> list[Reply]:
         places: dict[str, list[int]] = {}
         for place, call in enumerate(calls):
             node = self._nodes.get_node_from_key(call.keys[0])
@@ -304,16 +349,22 @@ class ClusterServers(Servers):
             self._cluster = None
 
 
-def _carried_out(replies: Sequence[Reply]) -> list[Reply]:
-    """Return what the calls of a transaction were answered, given the replies to all of it."""
-    *taken, carried_out = replies
-    for reply in taken:
-        if isinstance(reply, Exception):
-            raise reply  # it was not even queued, and so nothing was carried out
-    if isinstance(carried_out, Exception):
-        raise carried_out
-    answers: list[Reply] = carried_out
-    return answers
+def _is_quiet(connection: Any) -> bool:
+    """Tell whether a connection is still there, and nothing comes that nobody asked for."""
+    try:
+        return not connection.can_read(timeout=0)
+    except (failures.RedisError, OSError):
+        return False
+
+
+def _read_what_is_there(connection: Any, answers: list[Any], wanted: int) -> None:
+    """Append the answers that have arrived whole, errors among them."""
+    with suppress(failures.TimeoutError):  # the rest has not
+        while len(answers) < wanted:
+            try:
+                answers.append(connection.read_response(timeout=0, disconnect_on_error=False))
+            except failures.ResponseError as error:
+                answers.append(error)
 
 
 def _said(problem: BaseException) -> str:

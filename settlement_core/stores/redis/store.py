@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields
-from functools import partial
 from itertools import count, groupby
 from time import monotonic, sleep
 from typing import Any, TypeAlias, TypeVar
@@ -194,7 +193,7 @@ class RedisStore:
         try:
             calls = next(work)
             while True:
-                calls = work.send((yield partial(self._servers.run, calls)))
+                calls = work.send((yield from self._servers.run(calls)))
         except StopIteration as finished:
             result: T = finished.value
             return result
@@ -203,7 +202,7 @@ class RedisStore:
         """Do pieces of work side by side."""
         asking = [(work, calls) for work in works if (calls := next(work, None)) is not None]
         while asking:
-            replies = yield partial(self._servers.run, [call for _, calls in asking for call in calls])
+            replies = yield from self._servers.run([call for _, calls in asking for call in calls])
             waiting, asking, start = asking, [], 0
             for work, calls in waiting:
                 end = start + len(calls)
