@@ -153,6 +153,6 @@ async def test_every_promise_is_kept(chain: TokenOnAnvil) -> None:
         chain.node.mine(CONFIRMATIONS)
         yield chain
 
-    report = await check_engine(open_ledger, stride=int(os.environ.get("CHECK_STRIDE", "4")))
+    report = await check_engine(open_ledger, stride=int(os.environ.get("CHECK_STRIDE", "6")))
     assert report.skipped == {}
     assert len(report.held) == len(PROMISES)
