@@ -39,9 +39,10 @@ def short_forms(rounds: int) -> dict[str, Callable[[Path], Iterator[Row]]]:
         "accept": lambda folder: measure_accept(
             folder,
             servers=["hypercorn-trio", "uvicorn"],
-            stores=["memory", "sqlite"],
+            stores=["sqlite"],
             accounts=[100],
             rates=[],
+            seconds=1,
             rounds=rounds,
         ),
         "settle": lambda folder: measure_settle(folder, ours=OURS, accounts=[100], seconds=1, rounds=rounds),

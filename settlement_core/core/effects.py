@@ -35,13 +35,12 @@ async def perform(call: Callable[[], Awaitable[T]], *, misbehaved: Callable[[str
     nobody above could do anything with a group of both. On asyncio, code may also raise a cancellation that
     nobody asked for; that is a failure like any other.
     """
-    cancelled = anyio.get_cancelled_exc_class()
     try:
         return await call()
     except Exception as error:
         logger.debug("foreign code raised", exc_info=error)
         return Failed(error)
-    except cancelled as error:
+    except anyio.get_cancelled_exc_class() as error:
         if anyio.get_current_task().has_pending_cancellation():
             raise
         return Failed(error)
@@ -50,7 +49,7 @@ async def perform(call: Callable[[], Awaitable[T]], *, misbehaved: Callable[[str
         if errors is not None:
             misbehaved(describe(errors))
         assert rest is not None, "a group of Exceptions only is an Exception"
-        other = rest.split(cancelled)[1]
+        other = rest.split(anyio.get_cancelled_exc_class())[1]
         if other is not None:
             raise other from None
         if not anyio.get_current_task().has_pending_cancellation():

@@ -209,8 +209,10 @@ class Lane(ABC):
 
         Returns at once if it certainly is, else once the store has said so. Raises `LeaseLost`.
         """
-        self.doing = "making sure of the lease"
-        await self.context.sharing.confirm(self.account_id, self.lease)
+        sharing = self.context.sharing
+        if not sharing.is_certain(self.partition, self.lease):
+            self.doing = "making sure of the lease"
+            await sharing.confirm(self.account_id, self.lease)
 
     async def close(self, attempt: Attempt, settled: Decimal, tell: Callable[[], None] = _tell_nothing) -> None:
         """Record how much of the attempt moved, and wait until that is durable; then `tell` is called, in any case."""

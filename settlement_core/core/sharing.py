@@ -103,17 +103,20 @@ class Sharing:
         return partition in self._yielding
 
     async def confirm(self, account_id: str, token: str) -> None:
-        """Return at once while others certainly leave the account to us; raise `LeaseLost` if it is theirs.
+        """Return once others certainly leave the account to us; raise `LeaseLost` if it is theirs.
 
-        In between, when the store has not answered for as long as the lease lasts, wait for what it says.
+        When the store has not answered for as long as the lease lasts, wait for what it says.
         """
-        while self.token(account_id) == token:
-            if self._is_certain():
-                return
+        partition = self.partition(account_id)
+        while not self.is_certain(partition, token):
+            if self._leases.get(partition) != token:
+                raise LeaseLost(account_id)
             await self._answered.wait()
-        raise LeaseLost(account_id)
 
-    def _is_certain(self) -> bool:
+    def is_certain(self, partition: int, token: str) -> bool:
+        """Tell whether others certainly leave the partition to us, under this lease."""
+        if self._leases.get(partition) != token:
+            return False
         if not self.shared:
             return True
         # the wall clock too, since the other one may stand still while the machine is suspended
