@@ -13,12 +13,11 @@ import os
 import re
 import ssl
 import unicodedata
-from collections.abc import AsyncIterator, Container
+from collections.abc import AsyncIterator, Container, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from http import HTTPStatus
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
@@ -88,9 +87,17 @@ class HttpConnector:
     """A `Connector` reached at a base URL, by `open_connector`, which also ends it."""
 
     def __init__(
-        self, client: httpx2.AsyncClient, *, origin: str, base: str, timeout_s: float, secrets: tuple[str, ...]
+        self,
+        transport: httpx2.AsyncBaseTransport,
+        *,
+        headers: Mapping[str, str],
+        origin: str,
+        base: str,
+        timeout_s: float,
+        secrets: tuple[str, ...],
     ) -> None:
-        self._client = client
+        self._transport = transport
+        self._headers = headers
         self._origin = origin
         self._base = base
         self._timeout_s = timeout_s
@@ -152,12 +159,14 @@ class HttpConnector:
         self, path: str, content: bytes, *, headers: dict[str, str], max_bytes: int, body_s: float
     ) -> _Answer | str:
         """Send one request and return its answer, or the reason why there is none, within the timeout."""
+        import httpx2  # noqa: PLC0415  only who opened a connector pays for it
+
         deadline = anyio.current_time() + self._timeout_s
-        request = self._client.build_request("POST", self._base + path, content=content, headers=headers)
+        request = httpx2.Request("POST", self._base + path, content=content, headers={**self._headers, **headers})
         try:
             # httpx's own timeouts begin anew with each byte; this one does not
             with anyio.fail_after(self._timeout_s):
-                response = await self._client.send(request, stream=True)
+                response = await self._transport.handle_async_request(request)
         except TimeoutError:
             return f"no answer within {self._timeout_s:g} s"
         except Exception as error:  # noqa: BLE001  whatever HTTP library or loop make of it, there is no answer
@@ -294,7 +303,7 @@ async def open_connector(
     tls = _tls_context(parts.scheme, client_certificate, ca_file)
     import httpx2  # noqa: PLC0415  only who opens a connector pays for it
 
-    headers = {"Accept-Encoding": "identity", "User-Agent": "settlement-core"}
+    headers = {"Accept-Encoding": "identity", "Connection": "keep-alive", "User-Agent": "settlement-core"}
     secrets = []
     if bearer_token is not None:
         headers["Authorization"] = f"Bearer {_check_token(bearer_token)}"
@@ -307,18 +316,23 @@ async def open_connector(
         httpx2.URL(origin + base_path)
     except httpx2.InvalidURL as error:
         raise LocalError(f"cannot use the connector URL: {error}") from None
-    # HTTP/1.1 on purpose (RFC 38 allows it): over HTTP/2 one broken connection would leave all calls on it unanswered
-    async with httpx2.AsyncClient(
-        headers=headers,
+    # HTTP/1.1 on purpose (RFC 38 allows it): over HTTP/2 one broken connection would leave all calls on it unanswered.
+    # The transport alone: what a client adds (cookies, redirects, credentials of the environment) must not happen here
+    async with httpx2.AsyncHTTPTransport(
         verify=tls,
         trust_env=False,
-        timeout=timeout_s,
         limits=httpx2.Limits(
             max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=IDLE_S
         ),
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # one credit must not depend on another
-    ) as client:
-        yield HttpConnector(client, origin=origin, base=origin + base_path, timeout_s=timeout_s, secrets=tuple(secrets))
+    ) as transport:
+        yield HttpConnector(
+            transport,
+            headers=headers,
+            origin=origin,
+            base=origin + base_path,
+            timeout_s=timeout_s,
+            secrets=tuple(secrets),
+        )
 
 
 def _check_url(url: str) -> SplitResult:

@@ -45,7 +45,7 @@ class Supervisor:
         self._lanes: dict[tuple[str, Direction], Lane] = {}
         self._halted: dict[tuple[str, Direction], str] = {}
         self._recovering: set[object] = set()
-        self._admission = anyio.Semaphore(RECOVERING_AT_ONCE)
+        self._admission = anyio.Semaphore(RECOVERING_AT_ONCE, fast_acquire=True)
         self._ended = anyio.Event()
         self._began = False
         self.recovered = False
