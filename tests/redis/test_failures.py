@@ -304,10 +304,33 @@ def test_a_silent_server_holds_up_neither_the_loop_nor_its_end(own: RedisServer,
     store.close()
 
 
+def test_answers_left_on_a_connection_are_never_taken_for_the_next_ones(own: RedisServer) -> None:
+    """Whatever went wrong in reading them."""
+    store = store_on(own.url())
+    store.apply([opened(), entered("1", "5")])
+    servers: Any = store._servers
+
+    def read_response(**_: object) -> None:
+        own.pause()  # so that the rest comes later
+        raise ValueError("not to be read")
+
+    kept = servers._kept
+    kept.read_response = read_response
+    with pytest.raises(ValueError, match="not to be read"):
+        store.apply([entered("2", "7")])
+    assert (servers._kept, servers._doubted) == (None, True)
+    del kept.read_response
+    own.resume()
+    answers = store.apply([entered("3", "9"), entered("1", "5"), entered("2", "7")])
+    assert [(answer.amount, answer.replay) for answer in answers] == [(9, False), (5, True), (7, True)]
+    assert overview_of(store).outgoing.entered == 21
+    store.close()
+
+
 def test_a_batch_too_long_to_be_sent_at_once_is_sent_in_a_wait(shared: RedisServer) -> None:
     """Nothing of it is lost, and every answer reaches its command."""
     store = store_on(shared.url())
-    store.apply([opened()])
+    store.apply([opened(), entered("0", "1")])  # which loads the script
     batch = [entered(f"{number}-{'k' * 200}", f"{number + 1}") for number in range(512)]
     waits: list[str] = []
 
@@ -322,7 +345,7 @@ def test_a_batch_too_long_to_be_sent_at_once_is_sent_in_a_wait(shared: RedisServ
     waits.clear()
     make_waits(store.apply_in_steps(batch[:2]), make=make)
     assert set(waits) == {"answer"}
-    assert overview_of(store).outgoing.entered == 512 * 513 // 2
+    assert overview_of(store).outgoing.entered == 512 * 513 // 2 + 1
     store.close()
 
 

@@ -90,16 +90,16 @@ class Servers(ABC):
             if self._checked != self._durability.connections:
                 # redis-py has connected anew, who knows to what
                 yield self._check_again
-        except GeneratorExit:
-            # answers that nobody waits for any more
-            self._doubt()
-            raise
         except (failures.RedisError, failures.RedisClusterException, OSError) as problem:
             self._doubt()
             raise self._explain(problem) from problem
         except LocalError as problem:
             # found wanting while running: an operator may be at it just now
             raise StoreUnavailable(str(problem)) from problem
+        except BaseException:
+            # given up, or a fault of ours: answers still to come belong to nobody, least of all to the next calls
+            self._doubt()
+            raise
         return replies
 
     def _doubt(self) -> None:
