@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-UV := $(BIN)/uv pip install --python $(BIN)/python --quiet
+UV := $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help demo ethereum test check redis node browser mutation soak bench bench-check lock clean
@@ -37,6 +37,8 @@ browser:
 	  $$as_root apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; }
 
 test: check redis node browser  ## Install all that tests need, then run linters, types and all tests.
+	# tests start hundreds of processes, which all compile what they import where they may not keep it
+	$(BIN)/python -m compileall -q -j 2 settlement_core tests benchmarks examples
 	$(BIN)/python -m coverage erase
 	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
