@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 import re
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import MINIMAL, Connector, Server, ask, open_connector, run, serving, until, write_engine
+from tests.cli.processes import (
+    MINIMAL,
+    PATIENCE_S,
+    Connector,
+    Server,
+    ask,
+    open_connector,
+    run,
+    serving,
+    until,
+    write_engine,
+)
 
 LINE = re.compile(
     r"settlement engine (?P<target>\S+) on (?P<url>http://127\.0\.0\.1:\d+), "
@@ -85,17 +95,15 @@ def test_every_line_of_a_json_log_is_json_with_the_event_s_facts(engine: Path, c
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_a_second_signal_cuts_what_is_under_way(backend: str, engine: Path, connector: Connector) -> None:
-    """The payment would hang for ever and the shutdown for 10 s; it stays open, and the next start puts it in doubt."""
-    with start(engine, connector, "--backend", backend) as server:
+    """The payment would hang for ever, the shutdown for longer than is waited here; the next start puts it in doubt."""
+    with start(engine, connector, "--backend", backend, "--shutdown", f"{2 * PATIENCE_S:g}") as server:
         server.create()
         server.settle("19", "a key")
         until(lambda: b'"settling"' in ask(server.admin_url, "GET", "/statistics")[1])
         server.signal(signal.SIGINT)
         until(lambda: "SIGINT: shutting down" in server.log.read_text())
-        began = time.monotonic()
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
-        assert time.monotonic() - began < 5
         assert "SIGTERM again: stopping at once" in server.log.read_text()
         assert "Traceback" not in server.log.read_text()
         server.start()
