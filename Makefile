@@ -36,8 +36,8 @@ browser:
 	  $$as_root apt-get update -qq && \
 	  $$as_root apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; }
 
+# Tests start hundreds of processes, which all compile what they import where they may not keep it.
 test: check redis node browser  ## Install all that tests need, then run linters, types and all tests.
-	# tests start hundreds of processes, which all compile what they import where they may not keep it
 	$(BIN)/python -m compileall -q -j 2 settlement_core tests benchmarks examples
 	$(BIN)/python -m coverage erase
 	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -79,8 +79,8 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("settlement-core needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 
+# uv takes a sixth of pip's time; pip is for those who reach the registry by pip's own settings only.
 $(VENV)/run: requirements-uv.lock requirements.lock pyproject.toml $(VENV)/bin/python
-	# uv takes a sixth of pip's time; pip is for those who reach the registry by pip's own settings only
 	$(PIP) install --require-hashes -r requirements-uv.lock
 	$(UV) --require-hashes -r requirements.lock || $(PIP) install --require-hashes -r requirements.lock
 	$(PIP) install --no-deps --editable .

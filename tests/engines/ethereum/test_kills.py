@@ -163,6 +163,7 @@ CHOSEN: list[tuple[str, Shot, When]] = [
     # the credit is durable before the cursor moves on, and told before it is recorded as told
     ("bob", write("Enqueue"), "before"),
     ("bob", write("Enqueue"), "after"),
+    ("bob", aim_at_credit, "before"),
     ("bob", aim_at_credit, "after"),
 ]
 """The steps that are always tried: the first of its kind, by whom, and when; of two with nothing between them, one."""
