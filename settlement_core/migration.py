@@ -252,8 +252,8 @@ def _suspending(item: SuspenseItem) -> Iterator[c.Command[Any]]:
 
 
 def _kept(values: Sequence[EngineValue]) -> list[EngineValue]:
-    """Return the values that are the engine's, not ours."""
-    return [value for value in values if value.account_id != SEAL.account_id]
+    """Return all values but the mark of a migration itself."""
+    return [value for value in values if (value.account_id, value.key) != (SEAL.account_id, SEAL.key)]
 
 
 def _after_value(value: EngineValue) -> tuple[str, str]:

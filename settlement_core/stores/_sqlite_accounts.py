@@ -13,9 +13,10 @@ from settlement_core.stores._sqlite_session import Session
 from settlement_core.values import commands as c
 from settlement_core.values import decisions
 from settlement_core.values.errors import SuspenseConflict, UnknownSuspense
+from settlement_core.values.lived import advance
 from settlement_core.values.records import AccountState, Direction, Pausing, SuspenseItem
 
-__all__ = ["assign", "close_account", "finish_step", "open_account", "pause", "put", "suspend"]
+__all__ = ["assign", "close_account", "finish_step", "open_account", "pause", "put", "suspend", "tick"]
 
 # accounts
 
@@ -135,3 +136,12 @@ def put(session: Session, command: c.Put) -> c.Applied:
     else:
         session.execute(_SET_NOTE, (*key, frozen))
     return c.Applied(changed=before != thaw(frozen))
+
+
+def tick(session: Session, command: c.Tick) -> c.Ticked:
+    """Make durable how long the store has been in use."""
+    key = (command.account_id, command.key)
+    found = session.execute(_FIND_NOTE, key).fetchone()
+    kept, ticked = advance(None if found is None else thaw(found[0]), command)
+    session.execute(_SET_NOTE, (*key, freeze(kept, "the clock")))
+    return ticked

@@ -11,7 +11,7 @@ from settlement_core.stores._sqlite_rows import DIRECTION_CODES, KIND_CODES, pla
 from settlement_core.stores._sqlite_session import AccountRow, Lane, Session
 from settlement_core.values import commands as c
 from settlement_core.values.amounts import total
-from settlement_core.values.errors import IdempotencyConflict, UnknownAccount
+from settlement_core.values.errors import IdempotencyConflict, TooLate, UnknownAccount
 from settlement_core.values.records import AccountState, Direction, EntryKind
 
 __all__ = ["enqueue", "prune", "queue_again"]
@@ -37,6 +37,11 @@ def enqueue(session: Session, command: c.Enqueue) -> c.Entered:
         replay = _replay(session, account, command)
         if replay is None:
             raise UnknownAccount(command.account_id)
+        return replay
+    if command.within_s is not None and command.within_s <= 0:
+        replay = _replay(session, account, command)
+        if replay is None:
+            raise TooLate(command.account_id, command.entry_id)
         return replay
     lane = session.lane(account, command.direction)
     # the unique index on requests tells a replay, so that the usual new request needs no look-up

@@ -77,6 +77,7 @@ _HANDLERS: dict[type, _Handler] = {
     c.Pause: _sqlite_accounts.pause,
     c.Put: _sqlite_accounts.put,
     c.Prune: _sqlite_entries.prune,
+    c.Tick: _sqlite_accounts.tick,
     c.Get: _sqlite_queries.get,
     c.Values: _sqlite_queries.values,
     c.Overview: _sqlite_queries.overview,
@@ -87,6 +88,7 @@ _HANDLERS: dict[type, _Handler] = {
     # the file is one process's: it holds everything, and rings by itself
     c.Share: lambda _session, _command: c.Shares(shared=False, partitions=1, leases={0: ""}),
     c.Nudge: lambda _session, _command: c.Applied(changed=False),
+    c.Fence: lambda _session, _command: c.Applied(changed=False),
     c.Workers: lambda _session, _command: [],
 }
 

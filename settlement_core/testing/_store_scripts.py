@@ -157,6 +157,7 @@ def _money() -> st.SearchStrategy[c.Command[Any] | OnAttempt]:
         entry_id=st.sampled_from(_ENTRY_IDS),
         amount=_amounts,
         at=_times,
+        within_s=st.sampled_from((None, None, None, 3600.0, 0.0)),
     )
     on_attempt = st.builds(
         OnAttempt,
@@ -205,6 +206,13 @@ def _upkeep() -> st.SearchStrategy[c.Command[Any]]:
         st.builds(c.Put, account_id=owners, key=st.sampled_from(KEYS), value=st.one_of(st.none(), _json)),
         # whatever the order in which a store forgets, all that may be forgotten is
         st.builds(c.Prune, before=_times, limit=st.just(10_000)),
+        st.builds(
+            c.Tick,
+            wall=_times,
+            keep_s=st.sampled_from((3600.0, 6 * 3600.0)),
+            seen=st.one_of(st.none(), _times),
+            elapsed_s=_times,
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from settlement_core.values.records import (
     AccountOverview,
@@ -28,9 +28,10 @@ from settlement_core.values.records import (
     SuspenseItem,
     WorkerOverview,
 )
-from settlement_core.values.results import Applied, Claimed, Entered, NothingToClaim, Ring, Shares, StepDue
+from settlement_core.values.results import Applied, Claimed, Entered, NothingToClaim, Ring, Shares, StepDue, Ticked
 
 __all__ = [
+    "OWN_VALUES",
     "Applied",
     "Assign",
     "Claim",
@@ -42,6 +43,7 @@ __all__ = [
     "Enqueue",
     "Entered",
     "Entries",
+    "Fence",
     "FinishStep",
     "Get",
     "History",
@@ -63,9 +65,14 @@ __all__ = [
     "StepDue",
     "Suspend",
     "Suspense",
+    "Tick",
+    "Ticked",
     "Values",
     "Workers",
 ]
+
+OWN_VALUES = "/"
+"""Owns the values that are the framework's, not the engine's: no account can have this id."""
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -143,7 +150,10 @@ class Enqueue(Command[Entered]):
 
     Incoming money is also taken for a tombstone: it must not be lost. Outgoing requests are not.
 
-    Refused: `UnknownAccount`, `IdempotencyConflict`.
+    With `within_s` a new entry is recorded within so many seconds from now, measured by the store's own clock where it
+    has one, or not at all: a request that was given up must not be recorded later. A replay is recognised at any time.
+
+    Refused: `UnknownAccount`, `IdempotencyConflict`, `TooLate`.
     """
 
     account_id: str
@@ -151,6 +161,7 @@ class Enqueue(Command[Entered]):
     entry_id: str
     amount: Decimal
     at: float
+    within_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,11 +283,32 @@ class Put(Command[Applied]):
 class Prune(Command[int]):
     """Forget about `limit` outgoing entries of closed attempts last used before `before`; return how many.
 
-    Settlement ids, and amounts that are not settled or queued on, are kept for ever.
+    Settlement ids, and amounts that are not settled or queued on, are kept for ever. `before` is what a `Tick`
+    answered: wall clocks jump, so a difference of two of their readings is no age.
     """
 
     before: float
     limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick(Command[Ticked]):
+    """Make durable how long the store has been in use, and what the wall clock read meanwhile.
+
+    Attributes:
+        wall: the asker's wall clock, seconds since 1970. It stamps nothing by a reading that no tick has recorded.
+        keep_s: how long readings are kept, in seconds of use.
+        seen: the `lived_s` that the asker's latest tick answered; None at its first.
+        elapsed_s: what its loop's clock counted since that one was asked; nothing at its first.
+    """
+
+    account_id: ClassVar[str] = OWN_VALUES
+    key: ClassVar[str] = "clock"
+
+    wall: float
+    keep_s: float
+    seen: float | None = None
+    elapsed_s: float = 0.0
 
 
 # sharing a store
@@ -301,6 +333,14 @@ class Share(Command[Shares]):
     yielding: frozenset[int] = frozenset()
     leaving: bool = False
     alone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence(Command[Applied]):
+    """Take the store away from every worker that has it open, but for the asker: each of their writes is refused.
+
+    Nothing happens if the store is not shared.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ __all__ = [
     "StoreLocked",
     "StoreUnavailable",
     "SuspenseConflict",
+    "TooLate",
     "UnknownAccount",
     "UnknownAttempt",
     "UnknownSuspense",
@@ -100,6 +101,18 @@ class IdempotencyConflict(LocalError):
         self.entry_id = entry_id
         self.first = first
         self.now = now
+
+
+class TooLate(LocalError):
+    """A request reached the store after the time within which it was to be recorded."""
+
+    def __init__(self, account_id: str, entry_id: str) -> None:
+        super().__init__(
+            f"the store took request {entry_id!r} of account {account_id!r} too late; nothing was recorded, repeating "
+            "it is safe"
+        )
+        self.account_id = account_id
+        self.entry_id = entry_id
 
 
 class UnknownAttempt(LocalError):

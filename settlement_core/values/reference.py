@@ -21,10 +21,12 @@ from settlement_core.values.errors import (
     IdempotencyConflict,
     LocalError,
     SuspenseConflict,
+    TooLate,
     UnknownAccount,
     UnknownAttempt,
     UnknownSuspense,
 )
+from settlement_core.values.lived import advance
 from settlement_core.values.records import (
     AccountOverview,
     AccountState,
@@ -122,6 +124,8 @@ class Books:
             return c.Entered(first.amount, replay=True)
         if account.state is AccountState.DELETED and command.direction is Direction.OUTGOING:
             raise UnknownAccount(command.account_id)
+        if command.within_s is not None and command.within_s <= 0:
+            raise TooLate(command.account_id, command.entry_id)
         lane.keys[command.entry_id] = self._queue(
             account,
             command.direction,
@@ -340,6 +344,11 @@ class Books:
     def _get(self, command: c.Get) -> object:
         return self.notes.get((command.account_id, command.key))
 
+    def _tick(self, command: c.Tick) -> c.Ticked:
+        own = (command.account_id, command.key)
+        self.notes[own], ticked = advance(self.notes.get(own), command)
+        return ticked
+
     def _prune(self, command: c.Prune) -> int:
         forgotten = 0
         for account_id, attempt_id in self.order:
@@ -435,6 +444,7 @@ class Books:
         c.Get: _get,
         c.Values: _values,
         c.Prune: _prune,
+        c.Tick: _tick,
         c.Overview: _overview,
         c.Due: _due,
         c.History: _history,
@@ -442,6 +452,7 @@ class Books:
         c.Suspense: _list_suspense,
         c.Share: lambda _books, _command: c.Shares(shared=False, partitions=1, leases={0: ""}),
         c.Nudge: lambda _books, _command: c.Applied(changed=False),
+        c.Fence: lambda _books, _command: c.Applied(changed=False),
         c.Workers: lambda _books, _command: [],
     }
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from settlement_core.values.records import Attempt, Step
 
-__all__ = ["Applied", "Claimed", "Entered", "NothingToClaim", "Ring", "Shares", "StepDue"]
+__all__ = ["Applied", "Claimed", "Entered", "NothingToClaim", "Ring", "Shares", "StepDue", "Ticked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +82,17 @@ class Shares:
     leases: Mapping[int, str]
     excess: int = 0
     rings: tuple[Ring, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked:
+    """How long the store has been in use, and what follows for its idempotency keys.
+
+    Attributes:
+        lived_s: seconds for which workers have used it, by their loops' clocks; never less than before.
+        unused_before: whatever was last used before this wall-clock time has not been used for as long as readings are
+            kept; None while the store has not been in use for that long.
+    """
+
+    lived_s: float
+    unused_before: float | None

@@ -5,20 +5,18 @@ The mark is an ordinary value of the engine, under an account id that no account
 
 from __future__ import annotations
 
-from settlement_core.values.commands import Get, Put
+from settlement_core.values.commands import OWN_VALUES, Get, Put
 from settlement_core.values.errors import LocalError
 
 __all__ = ["SEAL", "refuse_sealed", "seal"]
 
-_OWNER = "/"
-
-SEAL = Get(account_id=_OWNER, key="sealed")
+SEAL = Get(account_id=OWN_VALUES, key="sealed")
 """Asks for the mark: a sentence, or None."""
 
 
 def seal(sentence: str | None) -> Put:
     """Return the command that marks a store, with the sentence that whoever tries to serve it is told; None unmarks."""
-    return Put(account_id=_OWNER, key=SEAL.key, value=sentence)
+    return Put(account_id=OWN_VALUES, key=SEAL.key, value=sentence)
 
 
 def refuse_sealed(answer: object) -> None:

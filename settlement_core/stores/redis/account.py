@@ -99,7 +99,7 @@ class AccountView:
         for attempt_id, row in zip(attempts[::2], attempts[1::2], strict=True):
             self._stored[attempt_id] = attempt_of(keys.account_id, attempt_id, row)
         self._commands = commands
-        self._note_keys = [command.key for command in commands if isinstance(command, c.Put | c.Get)]
+        self._note_keys = [command.key for command in commands if isinstance(command, c.Put | c.Get | c.Tick)]
         for key, value in zip(self._note_keys, notes, strict=True):
             if value is not None:
                 self._books.notes[keys.account_id, key] = thaw(value)

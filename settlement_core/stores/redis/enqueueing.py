@@ -9,7 +9,7 @@ from typing import Any
 from settlement_core.stores.redis.layout import DIRECTION_LETTERS, AccountKeys, Keyspace, entry_row, lowest_terms
 from settlement_core.stores.redis.scripts import Call, Reply, script
 from settlement_core.values import commands as c
-from settlement_core.values.errors import IdempotencyConflict, UnknownAccount
+from settlement_core.values.errors import IdempotencyConflict, TooLate, UnknownAccount
 from settlement_core.values.records import EntryKind
 
 __all__ = ["enqueue", "entered"]
@@ -43,6 +43,7 @@ def _arguments(command: c.Enqueue) -> Iterator[str]:
     yield f"{command.amount:f}"
     yield repr(command.at)
     yield entry_row(EntryKind.REQUEST, command.entry_id, command.amount, command.at)
+    yield "" if command.within_s is None else f"{command.within_s * 1000:.0f}"
 
 
 def entered(commands: Sequence[Any], reply: Reply) -> tuple[list[c.Result], int]:
@@ -59,4 +60,6 @@ def _result(command: c.Enqueue, answer: str) -> c.Result:
         return c.Entered(Decimal(first), replay=True)
     if what == "other":
         return IdempotencyConflict(command.account_id, command.entry_id, first=Decimal(first), now=command.amount)
+    if what == "late":
+        return TooLate(command.account_id, command.entry_id)
     return UnknownAccount(command.account_id)

@@ -29,7 +29,7 @@ def look(
             attempts.append(command.attempt_id)
         elif isinstance(command, c.Note | c.Close | c.Hold | c.Release | c.Resolve):
             attempts.append(command.attempt_id)
-        elif isinstance(command, c.Put | c.Get):
+        elif isinstance(command, c.Put | c.Get | c.Tick):
             notes.append(command.key)
     return Call(
         script("look"),

@@ -67,6 +67,7 @@ _ON_ACCOUNT = (
     c.Resolve,
     c.Put,
     c.Get,
+    c.Tick,
 )
 
 
@@ -95,6 +96,7 @@ class RedisStore:
             c.Assign: lambda command: suspense.assign(places, command),
             c.Prune: lambda command: pruning.prune(places, command),
             c.Share: self._share,
+            c.Fence: lambda _: sharing.fence(places),
             c.Nudge: lambda command: sharing.nudge(places, command),
             c.Workers: lambda _: queries.workers(places),
             c.Values: lambda command: queries.values(places, command),

@@ -2,9 +2,10 @@
 --
 -- KEYS  account, entries, keys (of the direction), due, lease, rings (of the partition)
 -- ARGV  direction (o or i), account id, the asking worker's lease token (or ''), channel of hints,
---       then five for each entry: id, its amount in lowest terms, its amount as given, time, row
+--       then six for each entry: id, its amount in lowest terms, its amount as given, time, row, and within how many
+--       milliseconds from now it may be recorded ('' for no bound)
 -- Answers the number of entries not yet counted into the totals, then one word for each entry:
---       'new', 'unknown', 'same <first amount>' or 'other <first amount>'
+--       'new', 'unknown', 'late', 'same <first amount>' or 'other <first amount>'
 --
 -- Amounts are compared as text in lowest terms and never calculated with.
 
@@ -15,8 +16,8 @@ local state, counted = unpack(redis.call('HMGET', account, 'state', 'counted.' .
 local answers = {0}
 local entered = false
 
-for i = 5, #ARGV, 5 do
-  local id, lowest, amount, at, row = unpack(ARGV, i, i + 4)
+for i = 5, #ARGV, 6 do
+  local id, lowest, amount, at, row, within_ms = unpack(ARGV, i, i + 5)
   local answer
   local known = state and redis.call('HGET', keys, id)
   if known then
@@ -31,6 +32,8 @@ for i = 5, #ARGV, 5 do
     end
   elseif not state or (state == 'deleted' and direction == 'o') then
     answer = 'unknown'
+  elseif within_ms ~= '' and tonumber(within_ms) <= 0 then
+    answer = 'late'
   else
     local seq = redis.call('HINCRBY', account, 'seq.' .. direction, 1)
     redis.call('HSET', keys, id, table.concat({seq, at, lowest, amount}, ' '))
