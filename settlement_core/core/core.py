@@ -10,7 +10,7 @@ import contextlib
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -117,12 +117,23 @@ class Core:
         command = CloseAccount(account_id=check_account_id(account_id), at=self._context.now(), tear_down=tear_down)
         await self._request(command, lambda *_: self._supervisor.nudge(account_id, [Direction.OUTGOING]))
 
-    async def request_settlement(self, account_id: str, amount: Decimal, idempotency_key: str) -> Decimal:
+    async def request_settlement(
+        self,
+        account_id: str,
+        amount: Decimal,
+        idempotency_key: str,
+        *,
+        left: Callable[[], Awaitable[None]] | None = None,
+    ) -> Decimal:
         """Have `amount` standard units settled, once per key; return the amount first given for the key.
 
         Returns once the request is durable, before any of it is paid. Raises `UnknownAccount`,
-        `IdempotencyConflict`, `InvalidAmount`, `InvalidIdentifier`; and `StoreUnavailable` or `ShuttingDown`
-        when the same request may be repeated under the same key.
+        `IdempotencyConflict`, `InvalidAmount`, `InvalidIdentifier`; and `StoreUnavailable`, `TooLate` or
+        `ShuttingDown` when the same request may be repeated under the same key.
+
+        A request that is cancelled here, or whose asker leaves, before the store was given it is withdrawn: it is not
+        recorded. `left` is a function whose call returns when the asker has left, for example at the end of its
+        connection; it is awaited only while the store is slow, may be cancelled, and raises `AskerLeft` here.
         """
         command = Enqueue(
             account_id=check_account_id(account_id),
@@ -134,12 +145,12 @@ class Core:
         if command.amount == 0:
             raise InvalidAmount("amount to settle", "it is zero")
         try:
-            entered = await self._request(command, partial(self._entered, command))
+            entered = await self._request(command, partial(self._entered, command), left)
         except UnknownAccount:
             if not self._context.config.create_unknown_accounts:
                 raise
             await self.create_account(account_id)
-            entered = await self._request(command, partial(self._entered, command))
+            entered = await self._request(command, partial(self._entered, command), left)
         return entered.amount
 
     async def handle_message(self, account_id: str, message: bytes) -> bytes:
@@ -281,8 +292,13 @@ class Core:
             )
         )
 
-    async def _request(self, command: Command[T], then: Callable[[T, int], None] | None = None) -> T:
-        return await self._offer(command, then).wait()
+    async def _request(
+        self,
+        command: Command[T],
+        then: Callable[[T, int], None] | None = None,
+        left: Callable[[], Awaitable[None]] | None = None,
+    ) -> T:
+        return await self._offer(command, then).wait(left)
 
     def _offer(self, command: Command[T], then: Callable[[T, int], None] | None = None) -> Handle[T]:
         if self._refusing:

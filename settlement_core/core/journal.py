@@ -1,11 +1,16 @@
 """Group commit: one task applies every command submitted since the last batch, in one call of the store.
 
-A submitted command is carried out whatever becomes of who waits for it: `submit` does not wait, and a handle only
-waits for the answer. That is why nobody above needs a shield between an effect and its record.
+A submitted command is applied even if its waiter is cancelled: `submit` does not wait, and a handle only waits for the
+answer. That is why no caller needs a shield between an effect and its record.
+
+An offered command, a request from outside, is applied only for an asker who can still be answered: connectors repeat
+under new keys what was not answered, so each request that is recorded but not answered multiplies a debt. While it
+waits for a batch, its deadline or its waiter's cancellation withdraws it; in a batch that failed it is only looked for.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from bisect import bisect_left
 from collections import deque
@@ -13,7 +18,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -21,9 +26,10 @@ import anyio.lowlevel
 from settlement_core.abc import Observer, Store
 from settlement_core.core.applying import Applier
 from settlement_core.core.batching import MANY_REQUESTS, Shares
+from settlement_core.core.handles import Handle, Turn
 from settlement_core.values.backoff import STORE_BACKOFF, Backoff
-from settlement_core.values.commands import Command, Result
-from settlement_core.values.errors import JournalEnded, StoreUnavailable
+from settlement_core.values.commands import Command
+from settlement_core.values.errors import AskerLeft, JournalEnded, StoreUnavailable
 from settlement_core.values.events import StoreFailed, StoreRecovered
 
 __all__ = ["COMMIT_BOUNDS_S", "Handle", "Journal", "JournalStatistics", "open_journal"]
@@ -46,89 +52,8 @@ REQUEST_DEADLINE_S = 4.0
 TOGETHER_S = 0.1
 """Requests whose deadlines are that close are given up together, at the first one: a timer for each costs too much."""
 
-
 COMMIT_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the classes into which commits are counted by how long they took."""
-
-
-class _Turn:
-    """Requests that came together while a batch was applied: they wait for the same event, and share a deadline."""
-
-    __slots__ = ("begun", "deadline", "event", "overdue", "within_s")
-
-    def __init__(self, within_s: float) -> None:
-        self.begun = monotonic()
-        self.within_s = within_s
-        self.deadline = anyio.current_time() + within_s
-        self.event = anyio.Event()
-        self.overdue = False
-
-
-class Handle(Generic[T]):
-    """The answer to come for one submitted command. Cancelling `wait` takes nothing back.
-
-    `number` is the command's place in the order in which commands are applied, 0 until it is to be applied. `then` is
-    called with the result and the number once it is durable, `refused` with the error if it is not, whoever waits for
-    it or no longer does.
-    """
-
-    __slots__ = ("_event", "_refused", "_then", "command", "done", "number", "result", "turn")
-
-    def __init__(
-        self,
-        command: Command[T],
-        then: Callable[[T, int], None] | None = None,
-        refused: Callable[[Exception], None] | None = None,
-    ) -> None:
-        self.command = command
-        self.number = 0
-        self._then = then
-        self._refused = refused
-        self.done = False
-        self.result: Result = None
-        self._event: anyio.Event | None = None
-        self.turn: _Turn | None = None
-
-    def settle(self, result: Result) -> None:
-        """Give the answer and wake who waits for it; the journal alone calls this."""
-        self.result = result
-        self.done = True
-        if self.turn is not None:
-            self.turn.event.set()
-        elif self._event is not None:
-            self._event.set()
-        if isinstance(result, Exception):
-            if self._refused is not None:
-                self._refused(result)
-        elif self._then is not None:
-            self._then(result, self.number)
-
-    async def wait(self) -> T:
-        """Return the command's result once it is durable; raise the store's `LocalError` if it was refused.
-
-        For a request from outside, raise `StoreUnavailable` once it has waited for as long as requests may.
-        """
-        if self.turn is not None:
-            await self._wait_for(self.turn)
-        elif not self.done:
-            if self._event is None:
-                self._event = anyio.Event()
-            await self._event.wait()
-        if isinstance(self.result, Exception):
-            raise self.result
-        return cast("T", self.result)
-
-    async def _wait_for(self, turn: _Turn) -> None:
-        while not self.done:
-            if turn.overdue:
-                raise StoreUnavailable(
-                    f"the store did not answer within {turn.within_s:g} s; whether the request was recorded is not "
-                    "known yet, repeating it with the same key is safe"
-                )
-            if turn.event.is_set():
-                # the batch had no room for all of this turn
-                turn.event = anyio.Event()
-            await turn.event.wait()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,9 +94,10 @@ class Journal:
         self._submitted: deque[Handle[Any]] = deque()
         self._batch: list[Handle[Any]] = []
         self._request_deadline_s = request_deadline_s
-        self._turn: _Turn | None = None
-        self._turns: deque[_Turn] = deque()
+        self._turn: Turn | None = None
+        self._turns: deque[Turn] = deque()
         self._turn_begun = anyio.Event()
+        self._look_at = math.inf
         self._wake = anyio.Event()
         self._closing = False
         self._ended = False
@@ -216,10 +142,12 @@ class Journal:
         handle = Handle(command, then)
         # the loop's own clock is asked once for many requests: asking costs more than all else here
         if self._turn is None or monotonic() > self._turn.begun + TOGETHER_S:
-            self._turn = _Turn(self._request_deadline_s)
+            self._turn = Turn(self, self._request_deadline_s)
             self._turns.append(self._turn)
-            self._turn_begun.set()
+            if self._turn.slow_at < self._look_at:
+                self._turn_begun.set()
         handle.turn = self._turn
+        self._turn.waiting += 1
         return self._take(handle, self._offered)
 
     async def ask(self, command: Command[T]) -> T:
@@ -259,19 +187,51 @@ class Journal:
             self._offered.clear()
             self._submitted.clear()
 
+    def withdraw(self, handle: Handle[Any]) -> None:
+        """Take back a request that no batch has taken: it will not be recorded."""
+        self._offered.remove(handle)
+        handle.settle(AskerLeft())
+
     async def watch(self) -> None:
-        """Give up requests that have waited too long; never returns."""
+        """Have askers watched whose requests wait for long, and give up those that wait for too long; never returns."""
         while True:
-            while self._turns:
-                await anyio.sleep_until(self._turns[0].deadline)
-                while self._turns and self._turns[0].deadline <= anyio.current_time():
-                    turn = self._turns.popleft()
-                    if turn is self._turn:
-                        self._turn = None
-                    turn.overdue = True
-                    turn.event.set()
+            self._look_at = self._next_look()
             self._turn_begun = anyio.Event()
-            await self._turn_begun.wait()
+            with anyio.CancelScope(deadline=self._look_at):
+                await self._turn_begun.wait()
+            now = anyio.current_time()
+            for turn in [turn for turn in self._turns if turn.slow_at <= now]:
+                if turn.deadline <= now:
+                    self._give_up(turn)
+                elif not turn.slow:
+                    turn.slow = True
+                    turn.wake()
+
+    def _next_look(self) -> float:
+        """Forget turns that have all their answers; return when the next of the others is slow, or overdue."""
+        while self._turns and (self._turns[0].overdue or not self._turns[0].waiting):
+            turn = self._turns.popleft()
+            if turn is self._turn:
+                self._turn = None
+        if not self._turns:
+            return math.inf
+        quick = next((turn.slow_at for turn in self._turns if not turn.slow), math.inf)
+        return min(self._turns[0].deadline, quick)
+
+    def _give_up(self, turn: Turn) -> None:
+        """Withdraw the requests of a turn that no batch has taken; what became of the others is not known yet."""
+        waiting = [handle for handle in self._offered if handle.turn is turn]
+        if waiting:
+            self._offered = deque(handle for handle in self._offered if handle.turn is not turn)
+        turn.overdue = True
+        for handle in waiting:
+            handle.settle(
+                StoreUnavailable(
+                    f"the store took nothing for {turn.within_s:g} s; the request was withdrawn and nothing was "
+                    "recorded, try again later"
+                )
+            )
+        turn.wake()
 
     def close(self) -> None:
         """Have `run` end once everything submitted until then, and while draining, is durable."""
@@ -311,7 +271,7 @@ class Journal:
     async def _apply_next(self) -> None:
         # a batch that failed is applied again, as it was
         batch = self._batch = self._batch or self._compose()
-        commands = [handle.command for handle in batch]
+        commands = [handle.timed() for handle in batch]
         began = monotonic()
         try:
             results = await self._applier.apply(commands)

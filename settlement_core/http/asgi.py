@@ -27,8 +27,9 @@ from settlement_core.http.requests import (
     read_intent,
 )
 from settlement_core.http.responses import Response
+from settlement_core.http.stalls import Stalls
 from settlement_core.values.amounts import Quantity
-from settlement_core.values.errors import LocalError, SettlementError
+from settlement_core.values.errors import AskerLeft, LocalError, SettlementError
 
 __all__ = ["ASGIApp", "AnswersAfterBodies", "SettlementEngineApi", "send_discarding", "send_response"]
 
@@ -46,6 +47,9 @@ KNOWN_PATHS = 1024
 """Paths whose endpoints are remembered; peers are few, and ask for the same ones again and again. A stranger's may be
 as long as a head: these are 16 MiB at most."""
 
+LOOKS, LOOK_S = 5, 0.04
+"""How often, and for how many seconds each, a client is looked for that may have left while the process stood still."""
+
 MAX_DISCARDED = 1024 * 1024
 """Bytes of a body that is too large anyway, for the sake of a client that only listens after sending."""
 
@@ -57,6 +61,7 @@ class SettlementEngineApi:
         self._app = app
         self._core = core
         self._dialect = dialect
+        self._stalls = Stalls()
         self._description = responses.description(describe_engine_api(dialect))
         route = partial(find_route, dialect=dialect)
         # a secret path is compared anew each time: how long a look among known ones takes may tell something of it
@@ -78,7 +83,10 @@ class SettlementEngineApi:
                 return
             if isinstance(found, LocalError):
                 raise found
-            response = await self._carry_out(read_intent(found, scope["headers"], body, self._dialect))
+            intent = read_intent(found, scope["headers"], body, self._dialect)
+            response = await self._carry_out(intent, partial(_wait_left, receive))
+        except AskerLeft:
+            return
         except BodyTooLarge as error:
             await send_discarding(receive, send, responses.problem(error))
             return
@@ -97,11 +105,14 @@ class SettlementEngineApi:
             return BadUrl()  # Quart would fail on it, and the server answer 500
         return route
 
-    async def _carry_out(self, intent: Intent) -> Response:
+    async def _carry_out(self, intent: Intent, left: Callable[[], Awaitable[None]]) -> Response:
         core = self._core
         match intent:
             case RequestSettlement(account_id, amount, key):
-                return responses.settling(Quantity.of(await core.request_settlement(account_id, amount, key)))
+                if self._stalls.is_recent():
+                    await _refuse_left(left)
+                entered = await core.request_settlement(account_id, amount, key, left=left)
+                return responses.settling(Quantity.of(entered))
             case HandleMessage(account_id, message):
                 return responses.message_answer(await core.handle_message(account_id, message))
             case CreateAccount(account_id):
@@ -177,6 +188,24 @@ async def send_discarding(receive: Receive, send: Send, response: Response) -> N
             await ended.wait()
         await send_response(send, response)
         tasks.cancel_scope.cancel()
+
+
+async def _wait_left(receive: Receive) -> None:
+    """Return when the client has left; call it once the body has arrived whole."""
+    while (await receive())["type"] == "http.request":
+        pass
+
+
+async def _refuse_left(left: Callable[[], Awaitable[None]]) -> None:
+    """Raise `AskerLeft` if the client left while this process stood still.
+
+    The server reads the end of a connection only after the request that came before it. Several short waits, since the
+    loop reads sockets between any two of them, however long each of its rounds takes.
+    """
+    for _ in range(LOOKS):
+        with anyio.move_on_after(LOOK_S):
+            await left()
+            raise AskerLeft
 
 
 async def _read_body(receive: Receive, limit: int) -> bytes | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 __all__ = [
+    "AskerLeft",
     "AttemptConflict",
     "ConnectorError",
     "EngineError",
@@ -208,6 +209,13 @@ class ConnectorError(RemoteError):
 
 class StoreUnavailable(RemoteError):
     """The store does not answer now; the same batch is applied again until it does."""
+
+
+class AskerLeft(RemoteError):
+    """Whoever made a request does not wait for its answer any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the client left before its request was answered; unless it was recorded before, it is not")
 
 
 class ShuttingDown(RemoteError):

@@ -397,9 +397,9 @@ async def test_states_are_shown_in_reprs_and_statistics() -> None:
         assert core.statistics().stopping
 
 
-async def test_a_request_whose_client_went_away_is_settled_all_the_same() -> None:
-    """Cancelled while it waited for the store; so is an engine's report of a payment."""
-    store, engine = FlakyStore(), MinimalEngine()
+async def test_recorded_request_whose_client_went_away_is_settled_all_the_same() -> None:
+    """Cancelled while the store's answer was lost; so is an engine's report of a payment."""
+    store, engine = FlakyStore(apply_first=True), MinimalEngine()
     world = World(engine)
     async with open_core(world.connect, store=store, connector=world.connector, chance=lambda: 0.0) as core:
         await core.create_account("alice")

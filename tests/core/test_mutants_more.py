@@ -85,7 +85,7 @@ async def test_more_requests_at_once_than_fit_into_a_batch_are_all_answered() ->
 
 async def test_what_is_recorded_after_a_core_was_cut_is_settled_by_its_next_life() -> None:
     """The journal drains and may still ring; nobody starts to pay who would be cut at once."""
-    store = FlakyStore()
+    store = FlakyStore(apply_first=True)
     world = World(MinimalEngine(), store=store)
     with anyio.CancelScope() as scope:
         async with world.core() as core:
@@ -299,12 +299,12 @@ async def test_who_asks_after_somebody_was_given_up_has_all_of_their_own_time() 
         await anyio.wait_all_tasks_blocked()
         for number in range(2):
             began = anyio.current_time()
-            with pytest.raises(StoreUnavailable, match="did not answer within 4 s"):
+            with pytest.raises(StoreUnavailable, match="took nothing for 4 s; the request was withdrawn"):
                 await journal.offer(enqueue(f"{number} given up")).wait()
             assert anyio.current_time() - began == pytest.approx(4.0)
         store.go.set()
         await journal.ask(enqueue("last"))
-    assert entered(store) == 4
+    assert entered(store) == 2
 
 
 async def test_a_journal_is_drained_for_ten_seconds_unless_said_otherwise() -> None:
