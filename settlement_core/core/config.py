@@ -28,7 +28,8 @@ class CoreConfig:
         request_deadline_s: how long a request waits for the store before it is answered 503.
         shutdown_s: how long effects in flight may go on at shutdown before they are cut.
         drain_s: how long the journal may take to make the rest durable at the end.
-        key_retention_s: how long an idempotency key is kept after its most recent use; RFC 38 asks for a day.
+        key_retention_s: how long an idempotency key is kept after its most recent use, in seconds for which the store
+            was in use; RFC 38 asks for a day.
         create_unknown_accounts: open an account on its first settlement or message.
         lease_s: how long this worker may be silent until others that share its store take over its accounts.
         poll_s: how long it may take to hear that another worker left something to do here; it also keeps the

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from settlement_core.abc import Connector, Observer
+from settlement_core.core.clock import Clock
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.crediting import Turns
 from settlement_core.core.engines import ConnectedEngine
@@ -21,7 +22,7 @@ class Context:
     """The parts of one running core. `stopping` is set once, at shutdown: lanes then claim nothing more.
 
     Attributes:
-        now: the wall clock, in seconds since 1970, for durable times only; waiting uses anyio's clock.
+        clock: the wall clock, in seconds since 1970, for durable times only; waiting uses anyio's clock.
         chance: random numbers in [0, 1), for jitter only.
         at_rest: told of a lane that starts waiting.
         crediting: the turns of those who offer a credit to the connector.
@@ -33,11 +34,15 @@ class Context:
     engine: ConnectedEngine
     connector: Connector
     observer: Observer
-    now: Callable[[], float]
+    clock: Clock
     chance: Callable[[], float]
     at_rest: Callable[[object], None] = field(default=lambda _lane: None)
     crediting: Turns = field(default_factory=Turns)
     stopping: bool = False
+
+    def now(self) -> float:
+        """Return the time for durable stamps."""
+        return self.clock.now()
 
     def observe(self, event: Event) -> None:
         """Tell whoever wants to know."""

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import anyio
 
 from settlement_core.abc import ConnectEngine, Connector, Observer, Store
+from settlement_core.core.clock import Clock
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.context import Context
 from settlement_core.core.effects import Failed, perform
@@ -72,7 +73,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreStatistics:
-    """A snapshot of a running core: `partitions_held` of `partitions` are its part of the store it may share."""
+    """A snapshot of a running core: `partitions_held` of `partitions` are its part of the store it may share.
+
+    `clock_jumped_s` is how far the wall clock jumped when it last did, None if it did not since the core was opened.
+    """
 
     engine: str
     verifiable: bool
@@ -84,6 +88,7 @@ class CoreStatistics:
     worker: str
     partitions: int
     partitions_held: int
+    clock_jumped_s: float | None
 
 
 class Core:
@@ -219,6 +224,7 @@ class Core:
             worker=self._context.sharing.worker,
             partitions=self._context.sharing.partitions,
             partitions_held=len(self._context.sharing.held),
+            clock_jumped_s=self._context.clock.jumped_s,
         )
 
     async def engine_status(self) -> dict[str, Any]:
@@ -348,12 +354,14 @@ async def open_core(
         open_sharing(worker or uuid.uuid4().hex, journal=journal, config=config, now=now) as sharing,
     ):
         refuse_sealed(await journal.ask(SEAL))
+        clock = Clock(now, journal=journal, observer=bulletin, keep_s=config.key_retention_s)
+        await clock.begin()
         services = Services(
             journal=journal,
             sharing=sharing,
             connector=connector,
             observer=bulletin,
-            now=now,
+            now=clock.now,
             ring=supervisor.ring,
             nudge=supervisor.nudge,
         )
@@ -365,7 +373,7 @@ async def open_core(
                 engine=engine,
                 connector=connector,
                 observer=bulletin,
-                now=now,
+                clock=clock,
                 chance=chance,
             )
             supervisor.start(tasks, context, store)

@@ -12,6 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from settlement_core.abc import Store
+from settlement_core.core.clock import TICK_S
 from settlement_core.core.context import Context
 from settlement_core.core.effects import describe
 from settlement_core.core.incoming import IncomingLane
@@ -31,9 +32,6 @@ _LANES: dict[Direction, type[Lane]] = {Direction.OUTGOING: OutgoingLane, Directi
 
 RECOVERING_AT_ONCE = 500
 """Accounts looked at together by a recovery: enough to fill the journal's batches, few enough that requests get in."""
-
-PRUNE_EVERY_S = 3600.0
-"""Keys are kept at least a day, so an hour more does not matter."""
 
 
 class Supervisor:
@@ -272,7 +270,8 @@ class Supervisor:
     async def _prune(self, context: Context) -> None:
         """Forget idempotency keys that nobody has used for long enough (RFC 38, "Handling idempotent requests")."""
         while True:
-            await anyio.sleep(PRUNE_EVERY_S)
-            before = context.now() - context.config.key_retention_s
-            while await context.journal.ask(Prune(before=before)):
-                pass
+            await anyio.sleep(TICK_S)
+            ticked = await context.clock.tick()
+            if ticked.unused_before is not None:
+                while await context.journal.ask(Prune(before=ticked.unused_before)):
+                    pass

@@ -1,4 +1,4 @@
-"""`/live` and `/ready`: one bit each, true at the moment it is given, for whoever starts and watches the process."""
+"""`/live` and `/ready`: what starts and watches the process needs to know, true at the moment it is given."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 import anyio
 import anyio.lowlevel
+import msgspec
 from quart import Quart, Response
 
 from settlement_core.core.core import Core
@@ -28,18 +29,21 @@ def add_health(app: Quart, core: Core) -> None:
     """Serve both paths.
 
     `/live` is 200 whenever the event loop turns. `/ready` is 200 if a settlement would be taken and paid: what an
-    earlier run left has been looked at, the store answers, and we are not shutting down; else it is 503.
+    earlier run left has been looked at, the store answers, and we are not shutting down; else it is 503. It also tells
+    whether the wall clock was set since the start, which loses no money but makes the times shown wrong.
     """
     readiness = _Readiness(core)
 
     @app.get("/live")
     async def live() -> Response:
         await anyio.lowlevel.checkpoint()
-        return _answer(good=True)
+        return _answer(True, {"status": "ok"})
 
     @app.get("/ready")
     async def ready() -> Response:
-        return _answer(good=await readiness.look())
+        good = await readiness.look()
+        clock = "ok" if core.statistics().clock_jumped_s is None else "jumped"
+        return _answer(good, {"status": "ok" if good else "not ready", "clock": clock})
 
 
 class _Readiness:
@@ -71,7 +75,7 @@ class _Readiness:
         return False
 
 
-def _answer(*, good: bool) -> Response:
-    body = b'{"status":"ok"}' if good else b'{"status":"not ready"}'
+def _answer(good: bool, told: dict[str, str]) -> Response:  # noqa: FBT001 - it decides the status
+    body = msgspec.json.encode(told)
     headers = {"content-type": "application/json", "cache-control": "no-store"}
     return Response(body, 200 if good else 503, headers)

@@ -155,17 +155,18 @@ def _live() -> Schema:
 
 def _health() -> Schema:
     answer = {"content": content("application/json", record(status=_TEXT))}
+    told = {"content": content("application/json", record(status=_TEXT, clock={"enum": ["ok", "jumped"]}))}
     return {
         path: {
             "get": {
                 "operationId": path.removeprefix("/"),
                 "summary": summary,
-                "responses": {"200": {"description": "Yes.", **answer}, **problems()} | other,
+                "responses": {"200": {"description": "Yes.", **body}, **problems()} | other,
             }
         }
-        for path, summary, other in (
-            ("/live", "Whether the process answers at all", {}),
-            ("/ready", "Whether a settlement would be taken and paid", {"503": {"description": "No.", **answer}}),
+        for path, summary, body, other in (
+            ("/live", "Whether the process answers at all", answer, {}),
+            ("/ready", "Whether a settlement would be taken and paid", told, {"503": {"description": "No.", **told}}),
         )
     }
 
@@ -332,6 +333,7 @@ _SCHEMAS: Schema = {
         worker=_TEXT,
         partitions=_COUNT,
         partitions_held=_COUNT,
+        clock_jumped_s=nullable({"type": "number"}),
         lanes=_rows("Lane"),
     ),
     "Lane": record(
@@ -367,6 +369,7 @@ _SCHEMAS: Schema = {
             worker=_TEXT,
             partitions=_COUNT,
             partitions_held=_COUNT,
+            clock_jumped_s=nullable({"type": "number"}),
             active_lanes=_COUNT,
             halted=_COUNT,
             store_failures=_COUNT,

@@ -143,6 +143,7 @@ def _work_view(core: Core) -> dict[str, Any]:
             "worker": known.worker,
             "partitions": known.partitions,
             "partitions_held": known.partitions_held,
+            "clock_jumped_s": known.clock_jumped_s,
             "active_lanes": known.active_lanes,
             "halted": len(halted),
             "store_failures": known.journal.failures,

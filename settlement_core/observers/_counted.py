@@ -99,6 +99,7 @@ COUNTED: Final[Mapping[type[e.Event], Counted]] = MappingProxyType(
         e.StoreFailed: Counted(name="store_failures", says="Times the store did not answer"),
         e.PartitionsChanged: Counted(name="lease_changes", says="Changes of the partitions that this worker holds"),
         e.LeaseGone: Counted(name="leases_lost", says="Accounts lost to another worker while at work on them"),
+        e.ClockJumped: Counted(name="clock_jumps", says="Times the wall clock was set, as far as ticks saw"),
         e.MovedUnrecorded: Counted(
             name="moved_unrecorded",
             says="Effects that ended after the lease, and could not be recorded here",

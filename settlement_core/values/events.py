@@ -15,6 +15,7 @@ __all__ = [
     "AttemptClaimed",
     "AttemptForgotten",
     "AttemptWaiting",
+    "ClockJumped",
     "CoreStarted",
     "CoreStopped",
     "CreditAcknowledged",
@@ -358,6 +359,19 @@ class MovedMoreThanKnown(Event):
     moved: Decimal
     known: Decimal
     excess: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockJumped(Event):
+    """The wall clock was set; no idempotency key is forgotten for that."""
+
+    level: ClassVar[str] = "warning"
+    text: ClassVar[str] = (
+        "the wall clock jumped by {jumped_s:+.0f} s since {since}; idempotency keys are kept by the time in use, but "
+        "times that are shown may be wrong: set the clock right, and keep it by NTP"
+    )
+    jumped_s: float
+    since: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

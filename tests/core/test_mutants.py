@@ -435,6 +435,7 @@ async def test_statistics_are_the_truth_about_the_whole_core() -> None:
             worker="w1",
             partitions=1,
             partitions_held=1,
+            clock_jumped_s=None,
         )
         assert found == expected
         assert repr(core) == "<Core of MinimalEngine running, 1 active lanes>"

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from settlement_core.abc import Refused, Unanswered
-from settlement_core.core.config import CoreConfig
+from settlement_core.core.config import DAY_S, CoreConfig
 from settlement_core.stores.memory import MemoryStore, create_memory_store
 from settlement_core.values.commands import Assign, Command, Pause, Release, Resolve, Result
 from settlement_core.values.records import AttemptState
@@ -109,7 +109,7 @@ async def test_every_command_of_a_long_life_is_of_the_types_it_declares() -> Non
         Setting(MemoryLedger(reject_next=1), fail=["prepare"]),
         store=store,
         connector=FakeConnector([Unanswered("502"), Refused("409")]),
-        config=CoreConfig(create_unknown_accounts=True),
+        config=CoreConfig(create_unknown_accounts=True, key_retention_s=DAY_S),
     )
     async with world.core() as core:
         services = world.services[0]
@@ -129,7 +129,7 @@ async def test_every_command_of_a_long_life_is_of_the_types_it_declares() -> Non
         core.try_settlement("alice")
         await core.delete_account("alice")
         await until(lambda: core.statistics().active_lanes == 0)
-        await anyio.sleep(3601)
+        await anyio.sleep(DAY_S + 3 * 3600)
     world.engine = MinimalEngine([lose_sight])
     async with world.core() as core:
         await core.request_settlement("carol", D(5), "a")
@@ -139,7 +139,7 @@ async def test_every_command_of_a_long_life_is_of_the_types_it_declares() -> Non
     assert store.misfits == []
     assert store.kinds >= {
         *("OpenAccount", "CloseAccount", "FinishStep", "Pause", "Enqueue", "Claim", "Note", "Close", "Hold", "Release"),
-        *("Suspend", "Assign", "Put", "Get", "Prune", "Share", "Overview", "Due"),
+        *("Suspend", "Assign", "Put", "Get", "Prune", "Tick", "Share", "Overview", "Due"),
     }
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 def standing_still() -> FlakyStore:
     """Return a store with account alice that applies its next batch, and answers only seconds later."""
-    store = FlakyStore(unavailable(8), apply_first=True)
+    store = FlakyStore(unavailable(7), apply_first=True)
     store.inner.apply([OpenAccount(account_id="alice", at=0.0)])
     return store
 

@@ -97,13 +97,14 @@ class Peers:
         chain_id: int,
         token: str | None,
         require_strong_handshake: bool = False,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self._services = services
         self._key = key
         self._asset = Asset(chain_id, token)
         self._require_strong = require_strong_handshake
-        self._now = now
+        # a wall clock that is set must neither end a challenge early nor let it live on
+        self._now = now or _steady_clock()
         # Held while bindings are looked at and changed, never while a peer is asked: it may be asking us.
         self._lock = anyio.Lock()
         # Those the peer of an account has to answer: of our handshake, and of the Rust engine's. They end with us.
@@ -366,6 +367,12 @@ class Peers:
     def _check_time(self, challenge: Challenge) -> None:
         if challenge.expires < self._now():
             raise _Refused("our challenge has expired, begin again")
+
+
+def _steady_clock() -> Callable[[], float]:
+    """Return a clock that begins with the wall clock and goes on by the system's."""
+    ahead_s = time.time() - time.monotonic()
+    return lambda: ahead_s + time.monotonic()
 
 
 def _expect(introduction: Introduction, step: str) -> Introduction:
