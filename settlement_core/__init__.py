@@ -6,7 +6,7 @@ Where things are, from the bottom up; imports only go downward:
     abc.py       the ports: what an engine, a store, a connector and an observer must do
     core/        the journal, the lanes that settle and credit, the supervisor that owns them, `open_core`
     stores/      where commands become durable          engines/     ledgers that come with the package
-    auditing/    proof, from a store alone, that nothing was lost or doubled
+    auditing/    proof, from a store alone, that nothing was lost or doubled; migration.py, restoring.py: other stores
     connector.py the connector's API, as its client     observers/   who listens to events
     http/        RFC 38's API, and the operator's       server.py    all of it, served by hypercorn
     cli/         the command line                       demo/        the demonstration
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from settlement_core.abc import Pending as Pending
     from settlement_core.abc import Refused as Refused
     from settlement_core.abc import Rejected as Rejected
+    from settlement_core.abc import RestorableStore as RestorableStore
     from settlement_core.abc import Settled as Settled
     from settlement_core.abc import SettlementEngine as SettlementEngine
     from settlement_core.abc import SharedStore as SharedStore
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
     from settlement_core.connector import open_connector as open_connector
     from settlement_core.core.config import CoreConfig as CoreConfig
     from settlement_core.core.core import Core as Core
-    from settlement_core.core.core import CoreStatistics as CoreStatistics
     from settlement_core.core.core import open_core as open_core
+    from settlement_core.core.statistics import CoreStatistics as CoreStatistics
     from settlement_core.http.app import LifespanApp as LifespanApp
     from settlement_core.http.app import create_app as create_app
     from settlement_core.http.gate import AccessRules as AccessRules
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from settlement_core.http.requests import Dialect as Dialect
     from settlement_core.observers.logs import LogObserver as LogObserver
     from settlement_core.observers.logs import start_logging as start_logging
+    from settlement_core.restoring import SetAside as SetAside
+    from settlement_core.restoring import set_aside_restored as set_aside_restored
     from settlement_core.server import ServerAddresses as ServerAddresses
     from settlement_core.server import ServerConfig as ServerConfig
     from settlement_core.server import start_server as start_server
@@ -97,6 +100,7 @@ _HOMES = {
         "Pending",
         "Refused",
         "Rejected",
+        "RestorableStore",
         "Settled",
         "SettlementEngine",
         "SharedStore",
@@ -109,12 +113,14 @@ _HOMES = {
     "settlement_core.auditing.audit": ("AuditReport", "audit"),
     "settlement_core.connector": ("open_connector",),
     "settlement_core.core.config": ("CoreConfig",),
-    "settlement_core.core.core": ("Core", "CoreStatistics", "open_core"),
+    "settlement_core.core.core": ("Core", "open_core"),
+    "settlement_core.core.statistics": ("CoreStatistics",),
     "settlement_core.http.app": ("LifespanApp", "create_app"),
     "settlement_core.http.gate": ("AccessRules",),
     "settlement_core.http.process": ("collect_garbage_rarely",),
     "settlement_core.http.requests": ("Dialect",),
     "settlement_core.observers.logs": ("LogObserver", "start_logging"),
+    "settlement_core.restoring": ("SetAside", "set_aside_restored"),
     "settlement_core.server": ("ServerAddresses", "ServerConfig", "start_server"),
     "settlement_core.store_urls": ("open_store",),
     "settlement_core.stores.memory": ("create_memory_store",),
@@ -180,8 +186,10 @@ __all__ = [
     "Refused",
     "Rejected",
     "RemoteError",
+    "RestorableStore",
     "ServerAddresses",
     "ServerConfig",
+    "SetAside",
     "Settled",
     "SettlementEngine",
     "SettlementError",
@@ -207,6 +215,7 @@ __all__ = [
     "open_core",
     "open_sqlite_store",
     "open_store",
+    "set_aside_restored",
     "start_logging",
     "start_server",
 ]

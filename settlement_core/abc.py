@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -28,6 +29,7 @@ __all__ = [
     "Pending",
     "Refused",
     "Rejected",
+    "RestorableStore",
     "Settled",
     "SettlementEngine",
     "SharedStore",
@@ -256,6 +258,28 @@ class ImportingStore(Store, Protocol):
         `entries` one direction after the other, each oldest first. However many they are, others who ask the server
         are not held up for long. The account can be seen, and is due, once all of it is here and not before; if this
         raises, it cannot, though rows of it may take up room. Raises as `apply`, or a `LocalError` if it is there.
+        """
+        ...
+
+
+@runtime_checkable
+class RestorableStore(Store, Protocol):
+    """A store that can be backed up, and that knows restored books, which may be older than the ledger, from others."""
+
+    @property
+    def maybe_older(self) -> str:
+        """Return why these books may be older than the ledger, as part of a sentence; "" if nothing speaks for that."""
+        ...
+
+    def adopt(self) -> None:
+        """Take these books for the latest from now on, once all that was unsettled in them is set aside."""
+        ...
+
+    def back_up(self, path: str | Path | None = None) -> Path:
+        """Make a consistent copy in a new file, whose books tell that they may be older once they are opened.
+
+        Without a path the file is one beside the store's, of a new name. Return its path. Blocks; may be called in a
+        thread at the same time as `apply`. Raises `LocalError` if it cannot be made.
         """
         ...
 

@@ -12,10 +12,11 @@ __all__ = ["DEFAULT_STORE", "open_store"]
 DEFAULT_STORE = "sqlite:settlement.db"
 
 
-def open_store(url: str, *, create: bool = True) -> Store:
+def open_store(url: str, *, create: bool = True, incomplete: bool = False) -> Store:
     """Open the store a URL names; raises a `LocalError` or `StoreBroken` with one sentence if it cannot be had.
 
-    Without `create` it must exist: an empty one in place of one that is mistyped would say that all is well.
+    Without `create` it must exist: an empty one in place of one that is mistyped would say that all is well. With
+    `incomplete` a SQLite file is taken that was copied while it was in use, without its log.
     """
     scheme, colon, rest = url.partition(":")
     if url == "memory:":
@@ -30,7 +31,7 @@ def open_store(url: str, *, create: bool = True) -> Store:
         path = Path(rest.removeprefix("//") if rest.startswith("///") else rest)
         if not create and not path.exists():
             raise LocalError(f"there is no store at {path}; nothing was read")
-        return open_sqlite_store(path)
+        return open_sqlite_store(path, incomplete=incomplete)
     if scheme.partition("+")[0] in {"redis", "rediss", "unix"}:
         return _connect_redis(url, create=create)
     known = "memory:, sqlite:PATH, redis://…, rediss://…, unix://PATH, redis+sentinel://… and redis+cluster://…"

@@ -21,7 +21,7 @@ FLOORS = [
     ("core",),
     ("stores", "connector", "engines", "observers"),
     ("auditing", "store_urls", "targets"),
-    ("http", "migration", "conformance"),
+    ("http", "migration", "restoring", "conformance"),
     ("server",),
     ("cli",),
     ("__main__",),

@@ -25,6 +25,7 @@ _COMMANDS = {
     "settle": ("settlement_core.cli.steering", "Have an account try again now, whatever it waits for."),
     "engine": ("settlement_core.cli.engine", "Show what a running engine tells of its ledger."),
     "workers": ("settlement_core.cli.sharing", "Show who shares a store, and which part of it."),
+    "backup": ("settlement_core.cli.restoring", "Make a consistent copy of a SQLite store, running or stopped."),
     "migrate": ("settlement_core.cli.migrate", "Move books from one store to another, as from SQLite to Redis."),
     "conformance": ("settlement_core.cli.conformance", "Examine any engine, in any language, against RFC 38."),
     "audit": ("settlement_core.cli.books", "Prove that no money was lost or doubled."),

@@ -30,6 +30,7 @@ __all__ = [
     "attempts",
     "audit",
     "count",
+    "every",
     "make_table",
     "on_books",
     "print_table",
@@ -82,7 +83,7 @@ def accounts(source: Source, *, as_json: bool) -> None:
         entered = queued + open + settled + in doubt     (outgoing, to the peer)
         received = queued + open + credited + held       (incoming, from the peer)
     """
-    found = list(_all(source.accounts, lambda account: account["id"]))
+    found = list(every(source.accounts, lambda account: account["id"]))
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -177,7 +178,7 @@ def suspense(source: Source, *, as_json: bool, assign: tuple[str, str] | None, r
             raise click.UsageError("--assign needs a --reason")
         settlement_id, account_id = assign
         source.assign(settlement_id, account_id, reason=reason, by=by)
-    found = list(_all(source.suspense, lambda item: item["settlement_id"]))
+    found = list(every(source.suspense, lambda item: item["settlement_id"]))
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -222,13 +223,19 @@ def _print_audit(report: dict[str, Any]) -> None:
     for problem in report["problems"]:
         click.echo(f"PROBLEM: account {problem['account']!r}, {problem['row']}: {problem['problem']}")
     waiting = sum(len(report[kind]) for kind in ("in_doubt", "held", "unattributed"))
+    older = report.get("maybe_older")
+    if older:
+        click.echo(
+            f"these books may be older than the ledger: {older}; served, they pay nothing until you have compared them "
+            "with the ledger and decided"
+        )
     if not report["ok"]:
         problems = count(len(report["problems"]), "problem")
         click.echo(f"{problems}: the books do not add up; stop the server, and keep the store as it is")
     elif waiting:
         wait = "1 item waits" if waiting == 1 else f"{waiting} items wait"
         click.echo(f"the books are right to the last digit; {wait} for you (above)")
-    else:
+    elif not older:
         click.echo("your money is all right: the books agree to the last digit, and nothing waits for you")
 
 
@@ -248,7 +255,10 @@ def _attempts(source: Source, account: str | None, states: tuple[str, ...]) -> I
         after = found[-1]
 
 
-def _all(page: Callable[[str], list[dict[str, Any]]], key: Callable[[dict[str, Any]], str]) -> Iterator[dict[str, Any]]:
+def every(
+    page: Callable[[str], list[dict[str, Any]]], key: Callable[[dict[str, Any]], str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of all pages; `key` gives what the next page comes after."""
     after = ""
     while found := page(after):
         yield from found

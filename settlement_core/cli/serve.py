@@ -20,6 +20,7 @@ from settlement_core.abc import ConnectEngine, Observer, Store
 from settlement_core.cli.notify import READY, STOPPING, notify_service_manager
 from settlement_core.cli.observing import observing_options, open_tracing_if_asked, open_webhooks_if_asked
 from settlement_core.cli.options import FILE, access_options, option, read_access, read_base_path
+from settlement_core.cli.restoring import set_aside_before_workers, set_aside_if_restored
 from settlement_core.cli.types import AMOUNT, SECONDS
 from settlement_core.cli.workers import Place, keep_workers, my_place
 from settlement_core.connector import open_connector
@@ -121,6 +122,12 @@ _PORT = click.IntRange(-1, 65535)
 @option(
     "--rafiki", is_flag=True, help="Also take 2019's Rafiki: POST …/settlement, and requests without Idempotency-Key."
 )
+@click.option(
+    "--restored",
+    is_flag=True,
+    help="The store was restored from a backup, and may be older than the ledger: park what is unsettled in it and "
+    "pause its accounts before serving it. Only for the first start after that.",
+)
 @option("--shutdown", "shutdown_s", default=10.0, type=SECONDS, help="How long payments under way may take at SIGTERM.")
 @option(
     "--log-format",
@@ -161,15 +168,22 @@ def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
     place = my_place()
     raise_file_limit()
     if settings["workers"] > 1 and place is None:
+        set_aside_before_workers(settings)
         keep_workers(settings["workers"], target, settings)
     connect_engine = load_target(target, engine_options)
     try:
-        with open_tracing_if_asked(settings) as tracing, closing(open_store(settings["store"])) as store:
+        with open_tracing_if_asked(settings) as tracing, closing(_open_store(settings)) as store:
+            if place is None:
+                set_aside_if_restored(store, settings)
             observer = LogObserver() if tracing is None else SeveralObservers(LogObserver(), tracing)
             run = partial(_serve, target, connect_engine, store, settings, place=place, observer=observer)
             anyio.run(run, backend=settings["backend"])
     except Exception as problem:  # noqa: BLE001 - the last place: whatever ended the server is told, by its cause
         _exit(problem)
+
+
+def _open_store(settings: dict[str, Any]) -> Store:
+    return open_store(settings["store"], incomplete=settings["restored"])
 
 
 async def _serve(

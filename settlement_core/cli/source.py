@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote
 
 import httpx2
 
-from settlement_core.abc import SharedStore, Store
+from settlement_core.abc import RestorableStore, SharedStore, Store
 from settlement_core.auditing.audit import audit
 from settlement_core.cli.following import Heard, follow
+from settlement_core.core.backups import require_restorable
 from settlement_core.http import views
 from settlement_core.store_urls import open_store
 from settlement_core.values.commands import (
@@ -89,6 +90,10 @@ class Source(Protocol):
         """Have an account try again now."""
         ...
 
+    def back_up(self, path: str) -> int:
+        """Make a copy of the store in a new file; return its size in bytes."""
+        ...
+
     def engine(self) -> dict[str, Any]:
         """Return what the engine tells of its ledger."""
         ...
@@ -100,6 +105,25 @@ class Source(Protocol):
     def events(self) -> Iterator[Heard]:
         """Yield what happens, as it happens, for ever."""
         ...
+
+
+@contextmanager
+def open_new(path: str) -> Iterator[BinaryIO]:
+    """Give a new file, for its owner only; nothing of it is left if the block fails."""
+    try:
+        file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
+    except OSError as problem:
+        raise LocalError(f"cannot write a backup to {path}: {problem.strerror}; name a new file") from None
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as problem:
+        Path(path).unlink()
+        if isinstance(problem, httpx2.TransportError):
+            raise LocalError(f"the backup broke off: {problem}; {path} was removed, try again") from None
+        raise
 
 
 @contextmanager
@@ -205,7 +229,8 @@ class _Stopped:
         return views.workers_view(self._ask(Workers()), shared=shared, partitions=partitions)
 
     def audit(self) -> dict[str, Any]:
-        return audit(self._store).to_json()
+        older = self._store.maybe_older if isinstance(self._store, RestorableStore) else ""
+        return audit(self._store).to_json() | {"maybe_older": older}
 
     def _decide(self, command: Command[Any]) -> None:
         # nobody would ever act on what is decided about books that have moved
@@ -235,6 +260,9 @@ class _Stopped:
 
     def settle(self, account_id: str) -> None:
         raise LocalError(f"no server runs that could settle with account {account_id!r}; start one, or say --admin-url")
+
+    def back_up(self, path: str) -> int:
+        return require_restorable(self._store).back_up(path).stat().st_size
 
     def engine(self) -> dict[str, Any]:
         raise LocalError("only a running engine can tell; start its server, or say --admin-url")
@@ -298,6 +326,18 @@ class _Server:
     def audit(self) -> dict[str, Any]:
         found: dict[str, Any] = self._request("GET", "/audit")
         return found
+
+    def back_up(self, path: str) -> int:
+        with open_new(path) as file, self._client.stream("GET", "/backup", timeout=None) as answer:
+            if not answer.is_success:
+                answer.read()
+                raise LocalError(str(answer.json().get("detail", answer.text)))
+            for chunk in answer.iter_bytes():
+                file.write(chunk)
+            size = file.tell()
+            if size != int(answer.headers["content-length"]):
+                raise LocalError(f"the backup broke off after {size} bytes; {path} was removed, try again")
+        return size
 
     def resolve(self, attempt: dict[str, Any], *, settled: Decimal, reason: str, by: str) -> None:
         path = f"/accounts/{attempt['account']}/attempts/{attempt['id']}/resolve"

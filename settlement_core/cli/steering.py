@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import getpass
 import json
+from typing import Any
 
 import click
 
-from settlement_core.cli.books import on_books
+from settlement_core.cli.books import count, every, on_books
 from settlement_core.cli.source import Source
+from settlement_core.restoring import RESTORED_BY
 
 __all__ = ["pause", "resume", "settle"]
 
@@ -27,13 +29,31 @@ def pause(source: Source, *, as_json: bool, account: str, reason: str, by: str) 
 
 
 @click.command()
-@click.argument("account")
+@click.argument("account", required=False)
+@click.option("--restored", is_flag=True, help="Instead of ACCOUNT: all accounts that were paused as restored books.")
 @click.option("--reason", required=True, help="Why; kept with the account.")
 @click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept with the account.")
 @on_books
-def resume(source: Source, *, as_json: bool, account: str, reason: str, by: str) -> None:
-    """Go on with a paused ACCOUNT, beginning with what has waited."""
-    _decide(source, account, paused=False, reason=reason, by=by, as_json=as_json)
+def resume(source: Source, *, as_json: bool, account: str | None, restored: bool, reason: str, by: str) -> None:
+    """Go on with a paused ACCOUNT, beginning with what has waited.
+
+    Restored books: compare each account with the ledger and the connector first, and resolve its attempts. What is
+    queued in it is paid, and what arrived is credited, once you resume it.
+    """
+    if (account is None) is not restored:
+        raise click.UsageError("name an ACCOUNT, or say --restored for all that were paused as restored books")
+    if account is not None:
+        _decide(source, account, paused=False, reason=reason, by=by, as_json=as_json)
+        return
+    chosen = [found["id"] for found in every(source.accounts, lambda found: found["id"]) if _was_restored(found)]
+    for name in chosen:
+        source.pause(name, paused=False, reason=reason, by=by)
+    click.echo(json.dumps({"resumed": chosen}) if as_json else f"{count(len(chosen), 'account')} go on")
+
+
+def _was_restored(account: dict[str, Any]) -> bool:
+    pausing = account["pausing"]
+    return pausing is not None and pausing["paused"] and pausing["by"] == RESTORED_BY
 
 
 def _decide(source: Source, account: str, *, paused: bool, reason: str, by: str, as_json: bool) -> None:

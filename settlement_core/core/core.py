@@ -12,24 +12,26 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 
 from settlement_core.abc import ConnectEngine, Connector, Observer, Store
+from settlement_core.core.backups import back_up, refuse_older
 from settlement_core.core.clock import Clock
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.context import Context
 from settlement_core.core.effects import Failed, perform
 from settlement_core.core.engines import open_engine
-from settlement_core.core.journal import Handle, JournalStatistics, open_journal
+from settlement_core.core.journal import Handle, open_journal
 from settlement_core.core.lane import LaneStatus
 from settlement_core.core.observing import Bulletin
 from settlement_core.core.services import Services
 from settlement_core.core.sharing import open_sharing
+from settlement_core.core.statistics import CoreStatistics
 from settlement_core.core.supervisor import Supervisor
 from settlement_core.values.amounts import check_amount
 from settlement_core.values.commands import (
@@ -71,30 +73,11 @@ __all__ = ["Core", "CoreStatistics", "open_core"]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreStatistics:
-    """A snapshot of a running core: `partitions_held` of `partitions` are its part of the store it may share.
-
-    `clock_jumped_s` is how far the wall clock jumped when it last did, None if it did not since the core was opened.
-    """
-
-    engine: str
-    verifiable: bool
-    recovered: bool
-    stopping: bool
-    active_lanes: int
-    halted: dict[str, str]
-    journal: JournalStatistics
-    worker: str
-    partitions: int
-    partitions_held: int
-    clock_jumped_s: float | None
-
-
 class Core:
     """A running core; `open_core` gives one."""
 
-    def __init__(self, context: Context, supervisor: Supervisor) -> None:
+    def __init__(self, context: Context, supervisor: Supervisor, store: Store) -> None:
+        self._store = store
         self._context = context
         self._supervisor = supervisor
         self._refusing = False
@@ -249,6 +232,13 @@ class Core:
             return {"error": f"its answer is unusable: {problem}"}
         return told if isinstance(told, dict) else {"error": f"it told {type(told).__name__}, not a JSON object"}
 
+    async def back_up(self) -> Path:
+        """Copy the store, while it goes on, to a new file beside its own; return the path, and leave the file.
+
+        Raises `LocalError` for a store that is not backed up like this, and says how it is.
+        """
+        return await back_up(self._store)
+
     def lanes(self) -> list[LaneStatus]:
         """Return a snapshot of every direction of an account that is at work."""
         return self._supervisor.lanes()
@@ -345,6 +335,7 @@ async def open_core(
         worker: names this run among those that share the store, and no other run ever; a random id by default.
     """
     config = config or CoreConfig()
+    refuse_older(store)
     bulletin = Bulletin(observer)
     supervisor = Supervisor()
     async with (
@@ -378,7 +369,7 @@ async def open_core(
             )
             supervisor.start(tasks, context, store)
             context.observe(CoreStarted(engine=engine.name, verifiable=engine.verifiable is not None))
-            core = Core(context, supervisor)
+            core = Core(context, supervisor, store)
             try:
                 yield core
                 core.refuse_new_work()

@@ -21,6 +21,7 @@ from settlement_core.http import views
 from settlement_core.http.answering import MAX_PAGE, answering, read_flag, read_limit, response_of
 from settlement_core.http.app import make_quart
 from settlement_core.http.asgi import BODY_DEADLINE_S
+from settlement_core.http.backups import add_backup
 from settlement_core.http.dashboard import add_dashboard
 from settlement_core.http.events import add_events
 from settlement_core.http.finding import find_accounts
@@ -69,6 +70,7 @@ def create_admin_app(
     _add_actions(app, core)
     _add_description(app)
     add_health(app, core)
+    add_backup(app, core)
     add_dashboard(app)
     if feed is None:
         _add_nothing(app, "/events", "this server tells no events: give its app a feed that observes the core")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from settlement_core.http.openapi import Schema, content, document, nullable, parameter, problems, record, ref
+from settlement_core.http.openapi_files import describe_files
 from settlement_core.observers.activity import SPANS
 from settlement_core.values.records import AccountState, AttemptState, Direction, Step
 
@@ -32,7 +33,7 @@ def describe_admin_api(*, max_page: int, max_body: int) -> Schema:
             "What a person may ask of a running engine, and decide about money that it set aside. Amounts are written "
             "in standard units, exactly."
         ),
-        paths=_queries() | _decisions(max_body) | _live() | _health() | _metrics(),
+        paths=_queries() | _decisions(max_body) | _live() | _health() | describe_files(),
         components={
             "schemas": _SCHEMAS,
             "parameters": pages
@@ -168,24 +169,6 @@ def _health() -> Schema:
             ("/live", "Whether the process answers at all", answer, {}),
             ("/ready", "Whether a settlement would be taken and paid", told, {"503": {"description": "No.", **told}}),
         )
-    }
-
-
-def _metrics() -> Schema:
-    return {
-        "/metrics": {
-            "get": {
-                "operationId": "metrics",
-                "summary": "Counters, latencies and what waits, for Prometheus",
-                "responses": {
-                    "200": {
-                        "description": "As of now; what waits in the store may be a few seconds old.",
-                        "content": content("text/plain", _TEXT),
-                    },
-                    **problems(404, 500, 503),
-                },
-            }
-        }
     }
 
 

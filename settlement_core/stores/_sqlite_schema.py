@@ -118,5 +118,17 @@ _FIRST = (
 # JSON, null while nobody said anything
 _PAUSING = ("ALTER TABLE accounts ADD COLUMN pausing TEXT",)
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PAUSING)
+# one row; `copied` tells of which file it is a backup, '' if it is none
+_STORE = (
+    """
+    CREATE TABLE store (
+        identity TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        in_use INTEGER NOT NULL,
+        copied TEXT NOT NULL
+    ) STRICT
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PAUSING, _STORE)
 """Statements that lead from one version to the next; the file's `PRAGMA user_version` counts those applied."""

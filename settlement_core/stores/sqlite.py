@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from settlement_core.stores import _sqlite_accounts, _sqlite_attempts, _sqlite_entries, _sqlite_queries
+from settlement_core.stores._sqlite_generations import BEAT_S, Generation, back_up, take_up
 from settlement_core.stores._sqlite_importing import import_account
 from settlement_core.stores._sqlite_inspection import inspect
 from settlement_core.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
@@ -101,10 +104,14 @@ class SqliteStore:
 
     threaded = True
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, generation: Generation) -> None:
         self.path = path
         self._connection = connection
+        self._generation = generation
+        self._beat_at = monotonic()
         self._identity = _identity(path)
+        if self._identity is None:
+            raise StoreBroken(f"the store at {path} or its log was removed while it was opened; nothing was recorded")
 
     def __repr__(self) -> str:
         return f"<SqliteStore {str(self.path)!r}>"
@@ -126,22 +133,58 @@ class SqliteStore:
                 self._connection.execute("ROLLBACK")
             self._connection.execute("BEGIN IMMEDIATE")
             session = Session(self._connection)
+            changes = self._connection.total_changes
             result = work(session)
             session.flush()
+            beats = self._is_beat_due(changes)
+            if beats:
+                self._generation.beat(self._connection)
             yield partial(self._connection.execute, "COMMIT")
+            if beats:
+                yield self._generation.write_mark
+                self._beat_at = monotonic()
         except sqlite3.Error as problem:
             self._roll_back()
             raise _explain(problem, self.path) from problem
+        except OSError as problem:
+            raise StoreUnavailable(
+                f"the mark of the store at {self.path} cannot be written: {problem}; the same batch may safely be "
+                "applied again"
+            ) from problem
         except (ArithmeticError, ValueError) as problem:
             self._roll_back()
             raise StoreBroken(
                 f"the store at {self.path} holds a row that cannot be read ({problem!r}); nothing of this batch was "
-                "recorded: restore a backup, or have the row looked at"
+                "recorded: have the row looked at, or restore a backup, of which nothing is paid until you decide"
             ) from problem
         except BaseException:
             self._roll_back()
             raise
         return result
+
+    def _is_beat_due(self, changes: int) -> bool:
+        """Tell whether a new generation begins with the batch that was just carried out, if it changed anything."""
+        overdue = monotonic() - self._beat_at >= BEAT_S
+        return overdue and not self._generation.maybe_older and self._connection.total_changes != changes
+
+    @property
+    def maybe_older(self) -> str:
+        """Return why these books may be older than the ledger; "" if nothing speaks for that."""
+        return self._generation.maybe_older
+
+    def adopt(self) -> None:
+        """Take these books for the latest; see `settlement_core.abc.RestorableStore`."""
+        self._generation.adopt(self._connection)
+
+    def back_up(self, path: str | Path | None = None) -> Path:
+        """Make a consistent copy in a new file; see `settlement_core.abc.RestorableStore`."""
+        beside = self.path.with_name(f".{self.path.name}-backup-{uuid4().hex}")
+        copy = beside if path is None else Path(path).absolute()
+        try:
+            back_up(self._connection, self.path, copy)
+        except sqlite3.Error as problem:
+            raise LocalError(f"cannot back up the store at {self.path} to {copy}: {problem}") from problem
+        return copy
 
     def import_account(self, account: AccountOverview, entries: Iterable[Entry], attempts: Iterable[Attempt]) -> None:
         """Take one account over from another store, in one transaction; see `settlement_core.abc.ImportingStore`."""
@@ -163,6 +206,7 @@ class SqliteStore:
         """Move what is in the log into the file and give the lock back. May be called twice."""
         # a log that cannot be moved now stays beside the file and is read at the next opening
         with suppress(sqlite3.Error):
+            self._generation.end(self._connection)
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._connection.close()
 
@@ -181,19 +225,25 @@ class SqliteStore:
             )
 
 
-def open_sqlite_store(path: str | os.PathLike[str]) -> SqliteStore:
+def open_sqlite_store(path: str | os.PathLike[str], *, incomplete: bool = False) -> SqliteStore:
     """Open the store in the file at `path`, creating it if there is none, and take its lock.
 
+    The store's `maybe_older` tells whether these may be restored books, older than the ledger. `incomplete` also takes
+    a file that was copied while it was in use, without its log.
+
     Raises `StoreLocked` if another process has it open, `StoreBroken` if the file is damaged, is not a store of this
-    package or was written by a newer version, and `LocalError` if the path cannot be used.
+    package or was written by a newer version, and `LocalError` if the path cannot be used or the file is not whole.
     """
-    file = Path(path).absolute()
+    # SQLite follows links, and keeps the log beside the file they lead to
+    file = Path(path).resolve()
+    had_log = _log_of(file).exists()
     _require_usable(file)
     connection = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256)
     try:
         _take(connection, file)
         _migrate(connection)
-        return SqliteStore(file, connection)
+        generation = take_up(connection, file, had_log=had_log, incomplete=incomplete)
+        return SqliteStore(file, connection, generation)
     except sqlite3.Error as problem:
         connection.close()
         raise _explain_opening(problem, file) from problem
@@ -281,10 +331,14 @@ def _pragma(connection: sqlite3.Connection, pragma: str) -> Any:
 def _identity(path: Path) -> tuple[int, ...] | None:
     """Return what tells the file and its log from others that may take their names."""
     try:
-        found = (path.stat(), path.with_name(f"{path.name}-wal").stat())
+        found = (path.stat(), _log_of(path).stat())
     except OSError:
         return None
     return tuple(number for stat in found for number in (stat.st_dev, stat.st_ino))
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
 
 
 def _primary_code(problem: sqlite3.Error) -> int:

@@ -25,6 +25,7 @@ __all__ = [
     "LocalError",
     "MessageNotHandled",
     "MessageRejected",
+    "NoBackup",
     "RemoteError",
     "SettlementError",
     "SettlementFailed",
@@ -235,6 +236,10 @@ class JournalEnded(RemoteError):
 
 class StoreLocked(LocalError):
     """Another process has this store open."""
+
+
+class NoBackup(LocalError):
+    """This store is not backed up through its server; the error says how it is."""
 
 
 class StoreBroken(InvariantError):

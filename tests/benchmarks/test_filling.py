@@ -19,10 +19,10 @@ OUTGOING = Direction.OUTGOING
 
 
 def contents(path: Path) -> dict[str, Any]:
-    """Return every row of every table, and every table's and index's definition."""
+    """Return every row of every table but the file's identity, and every table's and index's definition."""
     with closing(sqlite3.connect(path)) as connection:
         schema = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
-        tables = [name for kind, name, _ in schema if kind == "table"]
+        tables = [name for kind, name, _ in schema if kind == "table" and name != "store"]
         rows = {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall() for name in tables}
     return {"schema": schema, **rows}
 

@@ -74,14 +74,14 @@ def test_the_same_process_gets_it_once(sqlite: SqliteStore) -> None:
     assert outgoing(sqlite).queued == Decimal(5)
 
 
-def test_a_closed_store_is_one_file_for_its_owner_only(path: Path) -> None:
+def test_a_closed_store_is_one_file_and_its_mark_for_its_owner_only(path: Path) -> None:
     """Closing leaves no log behind, twice is harmless, and no other user can read signed payments."""
     store = open_sqlite_store(path)
     store.apply([opened(), entered("1", "5")])
     assert repr(store) == f"<SqliteStore {str(path)!r}>"
     store.close()
     store.close()
-    assert [file.name for file in path.parent.iterdir()] == ["settlement.db"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["settlement.db", "settlement.db-mark"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with pytest.raises(StoreBroken):
         store.apply([opened()])
