@@ -142,9 +142,15 @@ class Chain:
         self._confirmations = confirmations
         self.seen = -1
         """The highest block that any look has met."""
+        self.view: View | None = None
+        """The latest look that succeeded, by the order of asking: an older answer that arrives late changes nothing."""
+        self._looks = 0
+        self._viewed = 0
 
     async def look(self) -> View:
         """Look. Raises `WrongChain`, `NodeLagging`, `NodeRefused`, `NodeUnavailable`."""
+        self._looks += 1
+        number = self._looks
         calls = [
             Call("eth_chainId"),
             Call("eth_getBlockByNumber", ("latest", False)),
@@ -172,7 +178,10 @@ class Chain:
         else:
             final = -1 if final is None else _parsed("block", _block, final).number
         nonce, pending, balance, *units = (_parsed("count", _integer, said) for said in counted)
-        return View(head, final, nonce, max(nonce, pending), balance, units[0] if units else 0)
+        view = View(head, final, nonce, max(nonce, pending), balance, units[0] if units else 0)
+        if number > self._viewed:
+            self.view, self._viewed = view, number
+        return view
 
     def check_chain(self, said: Any) -> None:
         """Raise `WrongChain` unless the answer to `eth_chainId` is ours."""

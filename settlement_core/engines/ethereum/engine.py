@@ -126,8 +126,11 @@ class EthereumEngine:
     # operators
 
     async def status(self) -> dict[str, Any]:
-        """Return what an operator wants to know, as JSON; amounts are text in standard units. Asks the node nothing."""
-        view, state, book = self._state.view, self._state, self._book
+        """Return what an operator wants to know, as JSON; amounts are text in standard units. Asks the node nothing.
+
+        The chain is as the latest look of any part saw it, so never as it was before what the scan tells beside it.
+        """
+        view, state, book = self._chain.view, self._state, self._book
         return {
             "engine": "ethereum",
             "address": self._config.key.address,

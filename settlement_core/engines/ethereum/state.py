@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from settlement_core.engines.ethereum.chain import View
-
 __all__ = ["State"]
 
 
@@ -14,8 +12,7 @@ class State:
     """Where things stand.
 
     Attributes:
-        view: the latest look at the chain that succeeded.
-        trouble: why the latest look did not; empty if it did.
+        trouble: why the watcher's latest round failed; empty if it did not.
         alarm: why nothing new is paid until a person has looked; empty if nothing is wrong.
         suspicion: why nothing new is paid until more is known.
         stuck: by nonce, why its transaction is not in the node's pool.
@@ -27,7 +24,6 @@ class State:
         reorganised: what became of blocks that had been taken for final; empty if that never happened.
     """
 
-    view: View | None = None
     trouble: str = ""
     alarm: str = ""
     suspicion: str = ""

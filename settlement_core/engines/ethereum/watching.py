@@ -95,7 +95,6 @@ class Watcher:
     async def watch_once(self) -> None:
         """Look at the chain, and do what follows from it."""
         view = await self._chain.look()
-        self._state.view = view
         await self._finish_proven(view)
         await self._restore_final(view)
         await self._press(view)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+import anyio
 import pytest
 
 from settlement_core.engines.ethereum.chain import TRANSFER, Log, Receipt, address_topic
 from settlement_core.engines.ethereum.rpc import NodeRefused
 from tests.engines.ethereum.anvil import CHAIN_ID, Anvil, dev_accounts
 from tests.engines.ethereum.contracts import Forwarder, Mood, call_data, deploy_token
+from tests.engines.ethereum.proxy import Call, When, open_proxy
 from tests.engines.ethereum.rig import (
     ETHER,
     D,
@@ -303,6 +305,42 @@ async def test_a_running_engine_credits_by_itself(node: Anvil) -> None:
         await until(lambda: side.services.credited() == D(1))
         status = await side.engine.status()
         assert status["scan"]["scanned"] <= status["chain"]["final"] == node.height - 2
+
+
+async def test_the_status_holds_the_look_the_scan_used(node: Anvil) -> None:
+    """Only the scan looks, as if the watcher were slow: what it scanned is told beside the chain that it saw."""
+    async with open_stepped(node) as side:
+        await side.look()
+        node.send(peer_address(), to=side.address, value=ETHER)
+        node.mine(4)
+        await side.engine.scan.scan_once()
+        status = await side.engine.status()
+        assert side.services.credited() == D(1)
+        assert status["chain"] == {"head": node.height, "final": node.height - 2}
+        assert (status["scan"]["scanned"], status["scan"]["lag_blocks"]) == (node.height - 2, 0)
+
+
+async def test_an_older_look_that_is_answered_later_does_not_replace_the_status(node: Anvil) -> None:
+    """The watcher's answer is held on its way until the scan has looked and credited; the status is the scan's."""
+    held, scanned = anyio.Event(), anyio.Event()
+
+    async def hold_the_first(call: Call, when: When) -> bool:
+        if when == "after" and not held.is_set():
+            held.set()
+            await scanned.wait()
+        return False
+
+    async with open_proxy(node.url) as proxy, open_stepped(node, node_url=proxy.url) as side:
+        await side.look()
+        proxy.interrupt = hold_the_first
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(side.engine.watcher.watch_once)
+            await held.wait()
+            node.mine(3)
+            await side.engine.scan.scan_once()
+            scanned.set()
+        status = await side.engine.status()
+        assert status["scan"]["scanned"] == status["chain"]["final"] == node.height - 2
 
 
 async def test_a_chain_shorter_than_its_confirmations_is_waited_for(node: Anvil) -> None:
