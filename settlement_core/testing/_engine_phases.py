@@ -6,6 +6,7 @@ on trio and asyncio, in real and in virtual time.
 
 from __future__ import annotations
 
+import ctypes
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
@@ -38,9 +39,6 @@ _SHIELDED_S = 1.0
 
 _MOST_CAUGHT = 100
 """Cancellations caught by one call after which it is abandoned."""
-
-_ABANDONED: Final[list[Any]] = []
-"""Kept, since to drop one means to close it, and it does not let itself be closed."""
 
 _HELD_S = 0.25
 """How long blocks wait for the engine to look at what it has submitted; some only look once there is a block."""
@@ -182,7 +180,7 @@ class _Steps:
             if caught >= _MOST_CAUGHT:
                 self._swallowed(f"went on after catching it {caught} times")
                 self._watch.unstoppable = True
-                _ABANDONED.append(steps)
+                _keep_for_ever(steps)
                 yield from anyio.sleep_forever().__await__()
             self._on_wait()
             try:
@@ -202,6 +200,15 @@ class _Steps:
 
     def _swallowed(self, did: str) -> None:
         self._watch.problems.append(f"{self._name} swallows cancellation: cancelled, it {did}")
+
+
+def _keep_for_ever(steps: object) -> None:
+    """Leak a coroutine that cannot be stopped.
+
+    The interpreter closes a coroutine as it frees it, at its own end at the latest. One that catches that as well
+    would keep the process from ending.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(steps))
 
 
 def _spread(waits: int) -> list[int]:

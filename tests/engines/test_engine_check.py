@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -200,6 +202,42 @@ def test_what_is_skipped_says_why() -> None:
     assert "- rejects_for_good: skipped: a minimal engine cannot be asked what became of a payment\n" in report
     assert "- pays_once_although_it_crashes: held\n" in report
     assert report.endswith("- answers_any_message: skipped: the engine handles no messages")
+
+
+UNSTOPPABLE = """
+import sys
+
+import anyio
+
+from settlement_core.testing.engine_check import find_engine_faults
+from tests.engines import ledgers, toys
+
+
+class Unstoppable(toys.ToyEngine):
+    async def submit(self, payment):
+        while True:
+            try:
+                return await super().submit(payment)
+            except BaseException:
+                continue
+
+
+async def check():
+    report = await find_engine_faults(ledgers.opening(Unstoppable), only=["pays_once_although_it_is_cancelled"])
+    print(report.broken["pays_once_although_it_is_cancelled"])
+
+
+anyio.run(check, backend=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_a_process_ends_after_it_has_checked_an_engine_that_cannot_be_stopped(backend: str) -> None:
+    """The engine's coroutine also catches that it is closed: the check names that, and its process still ends."""
+    command = [sys.executable, "-c", UNSTOPPABLE, backend]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "submit swallows cancellation" in done.stdout
+    assert done.stderr == ""
 
 
 def test_what_cannot_be_stopped_ends_the_check() -> None:

@@ -368,6 +368,8 @@ class NeverEnds(ToyEngine):
         while True:
             try:
                 return await super().submit(payment)
+            except GeneratorExit:  # or the process that holds this coroutine could not end
+                raise
             except BaseException:  # noqa: BLE001 - the fault
                 continue
 
