@@ -25,8 +25,9 @@ class Rounds:
 
     def __init__(self) -> None:
         self.shares: list[Share] = []
+        self.wall = 0.0
         self.sharing = Sharing(
-            worker="a", journal=cast("Any", self), config=CoreConfig(), now=lambda: 0.0, tasks=cast("Any", None)
+            worker="a", journal=cast("Any", self), config=CoreConfig(), now=lambda: self.wall, tasks=cast("Any", None)
         )
         self.changes: list[Change] = []
 
@@ -38,6 +39,10 @@ class Rounds:
     def play(self, leases: dict[int, str], *, excess: int = 0, rings: tuple[Ring, ...] = ()) -> None:
         """Have a round asked, and answer it; what was hurried before is over."""
         self.sharing.ask(self.changes.append)
+        self.answer(leases, excess=excess, rings=rings)
+
+    def answer(self, leases: dict[int, str], *, excess: int = 0, rings: tuple[Ring, ...] = ()) -> None:
+        """Answer the round that was asked last."""
         self._then(Shares(shared=True, partitions=8, leases=leases, excess=excess, rings=rings), len(self.shares))
 
     def hurries(self) -> bool:
@@ -58,6 +63,26 @@ async def test_only_the_end_of_what_holds_up_a_partition_to_be_given_up_hurries_
     for partition, hurries in ((1, False), (1, False), (0, False), (0, True)):
         rounds.sharing.leave(partition)
         assert rounds.hurries() is hurries, partition
+
+
+@pytest.mark.parametrize("clock", ["of the loop", "on the wall"])
+async def test_a_lease_counts_from_its_request_not_from_its_answer(clock: str) -> None:
+    """The answer is 4 s on its way, by either clock: the lease may be used for 4 s less after it."""
+    rounds = Rounds()
+
+    async def pass_s(seconds: float) -> None:
+        if clock == "on the wall":
+            rounds.wall += seconds
+        else:
+            await anyio.sleep(seconds)
+
+    rounds.sharing.ask(rounds.changes.append)
+    await pass_s(4.0)
+    rounds.answer({0: "t0"})
+    await pass_s(CoreConfig().lease_s - 4.5)
+    assert rounds.sharing.is_certain(0, "t0")
+    await pass_s(0.5)
+    assert not rounds.sharing.is_certain(0, "t0")
 
 
 async def test_a_lease_that_was_lost_already_is_no_news() -> None:

@@ -121,6 +121,23 @@ async def test_only_a_final_rejection_frees_the_money() -> None:
     assert list(world.engine.ledger.transactions) == [two[1]]
 
 
+async def test_a_verdict_that_nothing_moved_frees_the_whole_payment() -> None:
+    """The first payment expired on the ledger, which is final: nothing of it counts, and all of it is paid again."""
+
+    class Expiring(VerifiableEngine):
+        async def verify(self, payment: Payment) -> Verdict:
+            (first, *_) = self.prepared
+            if payment.reference == {"tx": first[1]}:
+                self.ledger.transactions.pop(first[1], None)
+                return Settled(D(0))
+            return await super().verify(payment)
+
+    world = World(Expiring(MemoryLedger()))
+    await settle(world)
+    assert [attempt.settled for attempt in world.attempts()] == [D(0), D(10)]
+    assert world.engine.ledger.total() == world.account().outgoing.settled == 10
+
+
 async def test_a_payment_for_less_leaves_the_rest_to_the_next_one() -> None:
     """A channel that carries 4 at a time settles 10 in three payments, without waiting in between."""
     world = make_world()

@@ -6,7 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,9 +14,12 @@ import pytest
 
 from settlement_core.stores import sqlite as module
 from settlement_core.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
+from settlement_core.stores.memory import create_memory_store
 from settlement_core.stores.sqlite import SqliteStore, open_sqlite_store
+from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError, StoreBroken, StoreLocked, StoreUnavailable
-from tests.stores.books import entered, opened, outgoing
+from settlement_core.values.records import Entry
+from tests.stores.books import OUTGOING, ask, entered, opened, outgoing, overview
 
 _OPEN_AND_WAIT = """
 import sys
@@ -193,6 +196,25 @@ def test_what_the_store_promises_of_the_disk_is_switched_on(sqlite: SqliteStore)
     assert module._pragma(connection, "journal_mode") == "wal"
     assert module._pragma(connection, "synchronous") == 2
     assert module._pragma(connection, "locking_mode") == "exclusive"
+
+
+def test_batches_wait_for_the_disk_again_after_an_import(sqlite: SqliteStore) -> None:
+    """An import is not flushed by itself; whether it succeeds or fails, what comes after it is."""
+    memory = create_memory_store()
+    memory.apply([opened(), entered("1", "5")])
+    account, entries = overview(memory), ask(memory, c.Entries(account_id="alice", direction=OUTGOING))
+
+    def broken() -> Iterator[Entry]:
+        assert module._pragma(sqlite._connection, "synchronous") == 1
+        yield entries[0]
+        raise ConnectionError("the other store is gone")
+
+    with pytest.raises(ConnectionError):
+        sqlite.import_account(account, broken(), [])
+    assert module._pragma(sqlite._connection, "synchronous") == 2
+    sqlite.import_account(account, entries, [])
+    assert outgoing(sqlite).queued == Decimal(5)
+    assert module._pragma(sqlite._connection, "synchronous") == 2
 
 
 def test_failures_that_may_pass_are_told_from_damage(path: Path) -> None:

@@ -193,6 +193,12 @@ def test_the_same_again_is_no_change() -> None:
     [
         (_in(CLOSED, settled="5"), CLOSE, "close attempt 't': it is closed with 5 of 10 settled"),
         (_in(CLOSED, settled="4", reason="seen", by="dave"), RESOLVE, "resolve attempt 't': it is closed with 4 of 10"),
+        (
+            _in(CLOSED, settled="5", reason="seen", by="carol"),
+            RESOLVE,
+            "resolve attempt 't': it is closed with 5 of 10",
+        ),
+        (_in(CLOSED, settled="4", reason="new", by="carol"), RESOLVE, "resolve attempt 't': it is closed with 4 of 10"),
         (_in(IN_DOUBT, reason="other"), HOLD, "park attempt 't': it is in doubt"),
         (replace(ATTEMPT, payment=Payment(Decimal(9), 1)), NOTE, "note attempt 't': another payment is noted for it"),
         (replace(ATTEMPT, direction=Direction.INCOMING), NOTE, "note attempt 't': it is incoming"),
