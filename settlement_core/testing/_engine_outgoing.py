@@ -132,8 +132,13 @@ async def _expect_as_said(trial: Trial, payment: Payment, verdict: Verdict) -> N
     """Hold a final verdict against the ledger."""
     paid = await trial.paid()
     _expect_exact(paid, payment.amount)
-    if isinstance(verdict, Rejected):
-        assert paid == 0, f"verify said Rejected of a payment of {paid:f} that then applied"
+    match verdict:
+        case Rejected():
+            assert paid == 0, f"verify said Rejected of a payment of {paid:f} that then applied"
+        case Settled(amount):
+            # less is as bad as more: the core pays the difference again
+            less = amount < paid <= payment.amount
+            assert not less, f"verify said Settled({amount:f}) of a payment by which the ledger moved {paid:f}"
 
 
 # with faults of the ledger itself

@@ -127,6 +127,8 @@ FAULTS: list[tuple[type, str, str]] = [
     (toys.CancelledIsFailure, "pays_once_although_it_is_shut_down", AGAIN),
     (toys.CancelledIsFailure, "pays_once_although_it_is_cancelled", "settle swallows cancellation"),
     (toys.SettledTooEarly, "pays_exactly_once_in_peace", TOO_EARLY),
+    (toys.SettledNothing, "pays_exactly_once_in_peace", r"paid \S+ for a settlement of 10\.\d+, and it is still not"),
+    (toys.SettledNothing, "submits_twice_and_pays_once", r"said Settled\(0\) of a payment by which .* moved 10\.\d+"),
     (toys.RejectedTooEarly, "pays_exactly_once_in_peace", r"paid \S+ for a settlement of 10\.\d+, and it is still not"),
     (toys.RejectedTooEarly, "submits_twice_and_pays_once", APPLIED),
     (toys.UnknownIsRejected, "verifies_what_was_never_submitted", APPLIED),

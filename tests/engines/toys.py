@@ -267,6 +267,15 @@ class SettledTooEarly(ToyEngine):
         return verdict if not isinstance(verdict, Pending) or verdict.resubmit else Settled(payment.amount)
 
 
+class SettledNothing(ToyEngine):
+    """What the chain has moved is taken for nothing."""
+
+    async def verify(self, payment: Payment) -> Verdict:
+        """Look."""
+        verdict = await super().verify(payment)
+        return Settled(Decimal(0)) if isinstance(verdict, Settled) else verdict
+
+
 class RejectedTooEarly(ToyEngine):
     """What is in no block yet is taken for rejected."""
 
