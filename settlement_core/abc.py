@@ -114,6 +114,11 @@ class VerifiableEngine(Protocol):
         """Tell what became of the payment. An exception changes nothing: it is asked again later.
 
         Also asked of payments that may never have been submitted: the answer is then `Pending` with `resubmit`.
+
+        `Rejected` needs proof. That a source has no such payment is proof only if the same answer shows that the source
+        holds every block the payment can be in. A node that lags or is pruned does not, and the height that one
+        replica tells says nothing about what is absent from another. Until such an answer comes, raise or return
+        `Pending`.
         """
         ...
 
@@ -134,7 +139,12 @@ class AccountServices(Protocol):
         ...
 
     async def report_unattributed(self, settlement_id: str, amount: Decimal, details: Any) -> None:
-        """Keep money whose owner cannot be told, with JSON details for the operator who will assign it."""
+        """Keep money whose owner cannot be told, with JSON details for the operator who will assign it.
+
+        Under the settlement id that its credit would have, so that it is never counted twice. That a look-up of the
+        sender finds nothing makes the money nobody's only if the source of the look-up holds all senders: one that lags
+        or fails is asked again before anything is reported.
+        """
         ...
 
     def try_settlement(self, account_id: str) -> None:
@@ -146,7 +156,12 @@ class AccountServices(Protocol):
         ...
 
     async def save(self, key: str, value: Any, account_id: str | None = None) -> None:
-        """Keep a JSON value under `key`; None deletes it."""
+        """Keep a JSON value under `key`; None deletes it.
+
+        A cursor over what the ledger tells is saved after everything before it is credited or reported. It moves past
+        a range only if the answer shows that its source holds all of that range. An empty list from a node that
+        lags, is pruned, or is another replica than the one that told the height moves nothing.
+        """
         ...
 
     async def lead(self) -> None:

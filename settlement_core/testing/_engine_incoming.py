@@ -52,7 +52,7 @@ async def credits_what_came_while_it_was_down(check: Check) -> None:
         await trial.live(begin)
         await trial.be_paid(amounts[0])
         await trial.live(Life.until_credited)
-        await _expect_credited_once(trial, "paid while the engine was down")
+        await expect_credited_once(trial, "paid while the engine was down")
 
     await check.on_a_fresh_ledger(act)
 
@@ -63,7 +63,7 @@ async def credits_once_although_it_crashes(check: Check) -> None:
     async def peace(trial: Trial) -> None:
         traces.append(await trial.live(Life.earn))
         await trial.live(_earn_more)
-        await _expect_credited_once(trial, "after a restart in peace")
+        await expect_credited_once(trial, "after a restart in peace")
 
     traces: list[Any] = []
     await check.on_a_fresh_ledger(peace)
@@ -81,7 +81,7 @@ async def _strike(check: Check, cut: Cut) -> None:
             await trial.live(_earn_more)
         except AssertionError as problem:
             raise type(problem)(f"{cut}: {problem}") from problem
-        await _expect_credited_once(trial, f"{cut}")
+        await expect_credited_once(trial, f"{cut}")
 
     await check.on_a_fresh_ledger(act)
 
@@ -92,7 +92,7 @@ async def _earn_more(life: Life) -> None:
     await life.until_credited()
 
 
-async def _expect_credited_once(trial: Trial, when: str) -> None:
+async def expect_credited_once(trial: Trial, when: str) -> None:
     credited = trial.connector.credited[trial.account_id]
     found = f"{when}: credited {credited:f} of the {trial.earned:f} that the peer paid"
     assert credited <= trial.earned, f"{found}: give every ledger event its own settlement id, for ever the same"
@@ -117,7 +117,7 @@ async def is_not_stopped_by_a_stranger(check: Check) -> None:
             await trial.live(earn)
         except AssertionError as problem:
             raise AssertionError(f"after a stranger's payment: {problem}") from problem
-        await _expect_credited_once(trial, "after a stranger's payment")
+        await expect_credited_once(trial, "after a stranger's payment")
 
     await check.on_a_fresh_ledger(act)
 

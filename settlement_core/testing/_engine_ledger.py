@@ -28,6 +28,11 @@ class LedgerControls(Protocol):
     - `reorganise()`: whatever was submitted but is not final is thrown back, or forgotten.
     - `pay_us(account_id, amount)`: the peer pays us for good. The account is set up by then.
     - `pay_us_as_stranger(amount)`: somebody pays us of whom no account is known.
+    - `fall_behind(share)`: from now on this share of the engine's look-ups, 0 to 1, drawn anew for each, is answered by
+      a replica that holds nothing of what happens after this call; the others by one that holds everything. The
+      engine's submissions arrive all the same, and the check itself sees everything.
+    - `prune(share)`: the same with a replica that holds nothing of what happened before this call.
+    - `catch_up()`: every look-up is answered by a replica that holds everything, as at the beginning.
     """
 
     def connect(self, services: AccountServices, /) -> Any:
@@ -54,6 +59,9 @@ BUTTONS: Final[tuple[str, ...]] = (
     "reorganise",
     "pay_us",
     "pay_us_as_stranger",
+    "fall_behind",
+    "prune",
+    "catch_up",
 )
 """The optional members."""
 

@@ -128,7 +128,7 @@ def _expect_exact(paid: Decimal, asked: Decimal) -> None:
     assert not rounded, f"paid {paid:f} for {asked:f}: an amount was rounded on its way"
 
 
-async def _expect_as_said(trial: Trial, payment: Payment, verdict: Verdict) -> None:
+async def expect_as_said(trial: Trial, payment: Payment, verdict: Verdict) -> None:
     """Hold a final verdict against the ledger."""
     paid = await trial.paid()
     _expect_exact(paid, payment.amount)
@@ -222,7 +222,7 @@ async def verifies_what_was_never_submitted(check: Check) -> None:
         await trial.live(prepare)
         await trial.live(verify)
         for verdict in verdicts:
-            await _expect_as_said(trial, payments[0], verdict)
+            await expect_as_said(trial, payments[0], verdict)
 
     await check.on_a_fresh_ledger(act)
 
@@ -246,7 +246,7 @@ async def submits_twice_and_pays_once(check: Check) -> None:
 
         for again in (submit, submit_again):
             await trial.live(again)
-            await _expect_as_said(trial, payments[0], verdicts[-1])
+            await expect_as_said(trial, payments[0], verdicts[-1])
             paid, amount = await trial.paid(), payments[0].amount
             assert paid <= amount, f"paid {paid:f} by a payment of {amount:f}: submitted twice, it pays twice"
 

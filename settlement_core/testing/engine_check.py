@@ -13,6 +13,7 @@ from typing import Final
 
 from settlement_core.testing import _engine_incoming as incoming
 from settlement_core.testing import _engine_outgoing as outgoing
+from settlement_core.testing import _engine_replicas as replicas
 from settlement_core.testing._engine_cuts import UnstoppableError
 from settlement_core.testing._engine_ledger import BUTTONS, LedgerControls, OpenLedger, button
 from settlement_core.testing._engine_lives import Life, Trial
@@ -65,7 +66,7 @@ async def check_engine(
 
     An engine that makes a new transaction each time it is asked to submit the same payment fails with
 
-        this engine breaks 7 of 20 promises:
+        this engine breaks 7 of 26 promises:
         - submits_twice_and_pays_once: paid 20 by a payment of 10: submitted twice, it pays twice
         - pays_once_although_it_crashes: crashed in the middle of submit: paid 20 for a settlement of 10: what may …
 
@@ -227,9 +228,15 @@ PROMISES: Final[tuple[Promise, ...]] = (
     Promise(outgoing.pays_once_although_a_reply_is_lost, ("lose_next_reply",)),
     Promise(outgoing.pays_once_in_the_end_after_a_rejection, ("reject_next",)),
     Promise(outgoing.pays_once_through_a_reorganisation, ("verify", "reorganise")),
+    Promise(replicas.ends_no_payment_that_a_lagging_replica_does_not_hold, ("verify", "fall_behind", "catch_up")),
+    Promise(replicas.ends_no_payment_that_a_pruned_replica_does_not_hold, ("verify", "prune", "catch_up")),
+    Promise(replicas.ends_no_payment_between_two_replicas, ("verify", "fall_behind", "catch_up")),
     Promise(incoming.credits_what_came_while_it_was_down, ("pay_us",)),
     Promise(incoming.credits_once_although_it_crashes, ("pay_us",)),
     Promise(incoming.is_not_stopped_by_a_stranger, ("pay_us", "pay_us_as_stranger")),
+    Promise(replicas.loses_no_credit_to_a_lagging_replica, ("pay_us", "fall_behind", "catch_up")),
+    Promise(replicas.loses_no_credit_to_a_pruned_replica, ("pay_us", "prune", "catch_up")),
+    Promise(replicas.loses_no_credit_between_two_replicas, ("pay_us", "fall_behind", "catch_up")),
     Promise(incoming.answers_any_message, ("handle_message",)),
     Promise(incoming.keeps_accounts_apart),
 )

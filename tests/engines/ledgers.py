@@ -89,6 +89,18 @@ class SimulatedControls:
         self._ledger.mine(1)
         self._ledger.reorganise(1, vanish=True)
 
+    async def fall_behind(self, share: float) -> None:
+        """Have a replica stop here."""
+        self._ledger.set_fault_plan(FaultPlan(lag=share, lag_at=self._ledger.height()))
+
+    async def prune(self, share: float) -> None:
+        """Have a replica forget the blocks up to here."""
+        self._ledger.set_fault_plan(FaultPlan(prune=share, pruned_below=self._ledger.height() + 1))
+
+    async def catch_up(self) -> None:
+        """Have no replicas but whole ones."""
+        self._ledger.set_fault_plan(FaultPlan())
+
     async def pay_us(self, account_id: str, amount: Decimal) -> None:
         """Pay with the memo that the engine told the peer."""
         self._pay(account_id, amount, self._memos[account_id])

@@ -38,6 +38,7 @@ VERIFIABLE = {
     "pays_once_through_a_reorganisation",
 }
 MESSAGES = {"answers_any_message"}
+REPLICAS = {promise.name for promise in PROMISES if "catch_up" in promise.needs}
 
 
 def run(check: Callable[[OpenLedger], Any], open_ledger: OpenLedger, backend: str) -> Any:
@@ -59,16 +60,22 @@ async def run_here(call: Callable[..., Any], *args: object, **_options: object) 
     ("open_ledger", "skipped"),
     [
         pytest.param(ledgers.opening(toys.ToyEngine), set(), id="toy"),
-        pytest.param(ledgers.opening(toys.TellerEngine), VERIFIABLE | INCOMING | MESSAGES, id="toy minimal"),
+        pytest.param(ledgers.opening(toys.ExpiringEngine), set(), id="toy expiring"),
+        pytest.param(ledgers.opening(toys.TellerEngine), VERIFIABLE | INCOMING | MESSAGES | REPLICAS, id="toy minimal"),
         pytest.param(ledgers.open_simulated, set(), id="simulated"),
         pytest.param(
             ledgers.open_folder, LEDGER_FAULTS | INCOMING | MESSAGES | {"rejects_for_good"}
-            | {"pays_once_through_a_reorganisation"}, id="example",
+            | {"pays_once_through_a_reorganisation"} | REPLICAS, id="example",
         ),
-        pytest.param(ledgers.open_printed, VERIFIABLE | LEDGER_FAULTS | INCOMING | MESSAGES, id="minimal example"),
-        pytest.param(ledgers.open_fake_minimal, VERIFIABLE | LEDGER_FAULTS | INCOMING | MESSAGES, id="minimal fake"),
         pytest.param(
-            ledgers.open_fake_verifiable, INCOMING | MESSAGES | {"pays_once_through_a_reorganisation"}, id="fake"
+            ledgers.open_printed, VERIFIABLE | LEDGER_FAULTS | INCOMING | MESSAGES | REPLICAS, id="minimal example"
+        ),
+        pytest.param(
+            ledgers.open_fake_minimal, VERIFIABLE | LEDGER_FAULTS | INCOMING | MESSAGES | REPLICAS, id="minimal fake"
+        ),
+        pytest.param(
+            ledgers.open_fake_verifiable, INCOMING | MESSAGES | REPLICAS | {"pays_once_through_a_reorganisation"},
+            id="fake",
         ),
     ],
 )  # fmt: skip
@@ -115,6 +122,11 @@ AGAIN = "what may have been paid already was paid again"
 TOO_EARLY = r"verify said Settled\(10\.123456789\) when the ledger had moved only 0 for good"
 ROUNDED = "an amount was rounded on its way"
 APPLIED = "verify said Rejected of a payment of 10.123456789 that then applied"
+REPLICA_APPLIED = (
+    r"verify said Rejected of a payment of 10.123456789 that had applied, having asked .*replicas?.*: absence is "
+    "evidence only from a source that has just shown that it holds the range in question"
+)
+LOST_CREDIT = "the credit of what the peer paid did not happen .* it had looked through "
 
 FAULTS: list[tuple[type, str, str]] = [
     (toys.PaysAnewPerSubmit, "submits_twice_and_pays_once", "submitted twice, it pays twice"),
@@ -161,6 +173,12 @@ FAULTS: list[tuple[type, str, str]] = [
     (toys.AnswersObjects, "answers_any_message", "answered with something that is not JSON"),
     (toys.DiesOfNonsense, "keeps_accounts_apart", "the engine broke, .* InvariantError: a peer answered nonsense"),
     (toys.WaitsForAllPeers, "keeps_accounts_apart", "the settlement of what is owed did not happen"),
+    (toys.TakesLongAbsenceForRejection, "ends_no_payment_that_a_lagging_replica_does_not_hold", REPLICA_APPLIED),
+    (toys.TakesPrunedForExpired, "ends_no_payment_that_a_pruned_replica_does_not_hold", REPLICA_APPLIED),
+    (toys.TakesHeightFromElsewhere, "ends_no_payment_between_two_replicas", REPLICA_APPLIED),
+    (toys.MovesWithItsSubscription, "loses_no_credit_to_a_lagging_replica", LOST_CREDIT + "a replica that lagged"),
+    (toys.SkipsWhatIsPruned, "loses_no_credit_to_a_pruned_replica", LOST_CREDIT + "a replica that had pruned"),
+    (toys.MovesToHeightFromElsewhere, "loses_no_credit_between_two_replicas", LOST_CREDIT + "two replicas"),
     (toys.NeverStarts, "starts", "the engine broke, .* ConnectionRefusedError: no node here"),
 ]
 
@@ -193,7 +211,7 @@ def test_every_broken_promise_is_told_at_once() -> None:
     with pytest.raises(AssertionError) as caught:
         run(check_engine, ledgers.opening(toys.PaysAnewPerPrepare), "trio")
     told = str(caught.value)
-    assert told.startswith("this engine breaks 2 of 20 promises:\n- prepares_twice_and_pays_once: paid 20.246913578 ")
+    assert told.startswith("this engine breaks 2 of 26 promises:\n- prepares_twice_and_pays_once: paid 20.246913578 ")
     assert "\n- pays_once_although_the_store_forgets: crashed, on a store that fails over" in told
 
 

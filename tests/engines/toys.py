@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,6 +29,28 @@ from settlement_core.values.amounts import total
 STEP_S = 0.01
 """Seconds of one way to the chain."""
 
+LASTS = 10
+"""Blocks in which a payment that expires may be."""
+
+NEVER = 10**9
+"""A block that never comes."""
+
+
+@dataclass(frozen=True)
+class Replica:
+    """What answers one look-up: it holds the blocks from `lowest` to `height`, and nothing else."""
+
+    lowest: int
+    height: int
+    pool: frozenset[str]
+    final: frozenset[str]
+    refused: frozenset[str]
+    events: tuple[tuple[int, str | None, Decimal], ...]
+
+    def between(self, after: int, last: int) -> list[tuple[int, str | None, Decimal]]:
+        """Return the events it has of these blocks."""
+        return [event for event in self.events if after < event[0] <= last]
+
 
 @dataclass
 class ToyLedger:
@@ -35,24 +58,35 @@ class ToyLedger:
 
     engine: type[ToyEngine | TellerEngine]
     pool: dict[str, tuple[str, Decimal]] = field(default_factory=dict)
+    until: dict[str, int] = field(default_factory=dict)
     final: dict[str, tuple[str, Decimal]] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
+    height: int = 0
+    block_of: dict[str, int] = field(default_factory=dict)
+    events: list[tuple[int, str | None, Decimal]] = field(default_factory=list)
     losing: str = ""
     rejecting: bool = False
+    lagging: float = 0.0
+    lagging_at: int = 0
+    pruned: float = 0.0
+    pruned_below: int = 0
+    dice: random.Random = field(default_factory=lambda: random.Random(1))
 
     def connect(self, services: AccountServices) -> Any:
         """Make the engine."""
         return self.engine.open(cast("Any", self), services)
 
-    def apply(self, tx: str, account_id: str, amount: Decimal) -> None:
+    def apply(self, tx: str, account_id: str, amount: Decimal, until: int = NEVER) -> None:
         """Take a transaction into the pool."""
         losing, self.losing = self.losing, ""
         if losing != "request" and tx not in self.final and tx not in self.refused:
             if self.rejecting:
                 self.rejecting = False
+                self.height += 1
+                self.block_of[tx] = self.height
                 self.refused.add(tx)
             else:
-                self.pool[tx] = (account_id, amount)
+                self.pool[tx], self.until[tx] = (account_id, amount), until
         if losing:
             raise TimeoutError("the chain did not answer")
 
@@ -61,8 +95,11 @@ class ToyLedger:
         return total(amount for owner, amount in self.final.values() if owner == account_id)
 
     async def make_final(self) -> None:
-        """Make a block."""
-        self.final |= self.pool
+        """Make a block, without what has expired."""
+        self.height += 1
+        for tx, transfer in self.pool.items():
+            if self.height <= self.until[tx]:
+                self.final[tx], self.block_of[tx] = transfer, self.height
         self.pool.clear()
 
     async def lose_next_request(self) -> None:
@@ -81,12 +118,39 @@ class ToyLedger:
         """Forget what is in no block."""
         self.pool.clear()
 
+    # its replicas
+
+    def look(self) -> Replica:
+        """Return what whichever replica answers holds."""
+        height = min(self.lagging_at, self.height) if self.dice.random() < self.lagging else self.height
+        lowest = self.pruned_below if self.dice.random() < self.pruned else 0
+        held = range(lowest, height + 1)
+        return Replica(
+            lowest=lowest,
+            height=height,
+            pool=frozenset(self.pool) if height == self.height else frozenset(),
+            final=frozenset(tx for tx in self.final if self.block_of[tx] in held),
+            refused=frozenset(tx for tx in self.refused if self.block_of[tx] in held),
+            events=tuple(event for event in self.events if event[0] in held),
+        )
+
+    async def fall_behind(self, share: float) -> None:
+        """Have a replica stop here."""
+        self.lagging, self.lagging_at = share, self.height
+
+    async def prune(self, share: float) -> None:
+        """Have a replica forget the blocks up to here."""
+        self.pruned, self.pruned_below = share, self.height + 1
+
+    async def catch_up(self) -> None:
+        """Have all replicas hold everything."""
+        self.lagging = self.pruned = 0.0
+
 
 @dataclass
 class ToyChain(ToyLedger):
     """The same, on which peers that said where to pay also pay us."""
 
-    events: list[tuple[str | None, Decimal]] = field(default_factory=list)
     memos: dict[str, str] = field(default_factory=dict)
 
     async def answer(self, account_id: str, message: Any) -> Any:
@@ -96,11 +160,15 @@ class ToyChain(ToyLedger):
 
     async def pay_us(self, account_id: str, amount: Decimal) -> None:
         """Pay with the memo the engine gave for this."""
-        self.events.append((self.memos[account_id], amount))
+        self._pay(self.memos[account_id], amount)
 
     async def pay_us_as_stranger(self, amount: Decimal) -> None:
         """Pay without a memo."""
-        self.events.append((None, amount))
+        self._pay(None, amount)
+
+    def _pay(self, memo: str | None, amount: Decimal) -> None:
+        self.height += 1
+        self.events.append((self.height, memo, amount))
 
 
 class TellerEngine:
@@ -177,11 +245,12 @@ class ToyEngine:
         """Look."""
         await anyio.sleep(STEP_S)
         tx, _, amount = self.transaction(payment)
-        if tx in self.chain.refused:
+        replica = self.chain.look()
+        if tx in replica.refused:
             return Rejected("the chain refused it")
-        if tx in self.chain.final:
+        if tx in replica.final:
             return Settled(amount)
-        return Pending(STEP_S, resubmit=tx not in self.chain.pool)
+        return Pending(STEP_S, resubmit=tx not in replica.pool)
 
     def transaction(self, payment: Payment) -> tuple[str, str, Decimal]:
         """Return what goes to the chain."""
@@ -193,10 +262,19 @@ class ToyEngine:
         cursor = await self.services.load("cursor") or 0
         while True:
             await anyio.sleep(STEP_S)
-            for number, (memo, amount) in enumerate(self.chain.events[cursor:], start=cursor):
-                await self.credit(f"event {number}", memo, amount)
-                cursor = number + 1
-                await self.services.save("cursor", cursor)
+            replica = self.chain.look()
+            if replica.lowest > cursor + 1:
+                continue  # what lies between may hold money
+            cursor = await self.credit_range(replica, cursor, max(replica.height, cursor))
+
+    async def credit_range(self, replica: Replica, cursor: int, height: int) -> int:
+        """Credit what the replica has of these blocks, and then move the cursor past them."""
+        events = replica.between(cursor, height)
+        for block, memo, amount in events:
+            await self.credit(f"event in block {block}", memo, amount)
+        if events:
+            await self.services.save("cursor", height)
+        return height
 
     async def credit(self, event: str, memo: str | None, amount: Decimal) -> None:
         """Credit one event, or report it."""
@@ -205,6 +283,48 @@ class ToyEngine:
             await self.services.credit_settlement(account_id, amount, event)
         else:
             await self.services.report_unattributed(event, amount, {"memo": memo})
+
+
+class ExpiringEngine(ToyEngine):
+    """A sound engine whose payments expire: absence counts from a replica that holds every block they may be in."""
+
+    async def prepare(self, account_id: str, amount: Decimal, attempt_id: str) -> Payment:
+        """Decide, with the blocks it may be in."""
+        payment = await super().prepare(account_id, amount, attempt_id)
+        height = self.chain.look().height
+        reference = cast("dict[str, str]", payment.reference)
+        return Payment(amount, {**reference, "after": height, "until": height + LASTS})
+
+    async def submit(self, payment: Payment) -> None:
+        """Send."""
+        await anyio.sleep(STEP_S)
+        _, until = self.blocks(payment)
+        if self.chain.height < until:
+            self.chain.apply(*self.transaction(payment), until)
+        await anyio.sleep(STEP_S)
+
+    async def verify(self, payment: Payment) -> Verdict:
+        """Look."""
+        await anyio.sleep(STEP_S)
+        replica = self.chain.look()
+        return self.judge(payment, replica, lowest=replica.lowest, height=replica.height)
+
+    def judge(self, payment: Payment, replica: Replica, *, lowest: int, height: int) -> Verdict:
+        """Decide from what a replica has, and what is believed that it holds."""
+        tx, _, amount = self.transaction(payment)
+        after, until = self.blocks(payment)
+        if tx in replica.refused:
+            return Rejected("the chain refused it")
+        if tx in replica.final:
+            return Settled(amount)
+        if lowest <= after + 1 and height >= until:
+            return Rejected("it has expired")
+        return Pending(STEP_S, resubmit=tx not in replica.pool)
+
+    def blocks(self, payment: Payment) -> tuple[int, int]:
+        """Return after which block, and up to which, a payment may be on the chain."""
+        reference = cast("dict[str, int]", payment.reference)
+        return reference["after"], reference["until"]
 
 
 # one fault each
@@ -441,12 +561,13 @@ class MovesItsCursorFirst(ToyEngine):
         cursor = await self.services.load("cursor") or 0
         while True:
             await anyio.sleep(STEP_S)
-            events = self.chain.events[cursor:]
+            replica = self.chain.look()
+            events = replica.between(cursor, replica.height)
             if events:
-                await self.services.save("cursor", cursor + len(events))
-            for number, (memo, amount) in enumerate(events, start=cursor):
-                await self.credit(f"event {number}", memo, amount)
-            cursor += len(events)
+                await self.services.save("cursor", replica.height)
+            for block, memo, amount in events:
+                await self.credit(f"event in block {block}", memo, amount)
+            cursor = replica.height
 
 
 class SeesOnlyWhatIsNew(ToyEngine):
@@ -454,7 +575,7 @@ class SeesOnlyWhatIsNew(ToyEngine):
 
     async def scan(self) -> None:
         """Credit what is new."""
-        await self.services.save("cursor", len(self.chain.events))
+        await self.services.save("cursor", self.chain.height)
         await super().scan()
 
 
@@ -532,3 +653,72 @@ class NeverStarts(ToyEngine):
     def __init__(self, chain: ToyChain, services: AccountServices) -> None:
         super().__init__(chain, services)
         raise ConnectionRefusedError("no node here")
+
+
+class TakesLongAbsenceForRejection(ToyEngine):
+    """What was looked for in vain five times is taken for rejected, however old the answers are."""
+
+    def __init__(self, chain: ToyChain, services: AccountServices) -> None:
+        super().__init__(chain, services)
+        self.looks = 0
+
+    async def verify(self, payment: Payment) -> Verdict:
+        """Look, and lose patience."""
+        verdict = await super().verify(payment)
+        self.looks += isinstance(verdict, Pending) and verdict.resubmit
+        return Rejected("it is nowhere") if isinstance(verdict, Pending) and self.looks > 5 else verdict
+
+
+class TakesPrunedForExpired(ExpiringEngine):
+    """Does not look how far back the answer reaches."""
+
+    async def verify(self, payment: Payment) -> Verdict:
+        """Look."""
+        await anyio.sleep(STEP_S)
+        replica = self.chain.look()
+        return self.judge(payment, replica, lowest=0, height=replica.height)
+
+
+class TakesHeightFromElsewhere(ExpiringEngine):
+    """Asks for the height, and then, perhaps another replica, for the payment."""
+
+    async def verify(self, payment: Payment) -> Verdict:
+        """Look twice."""
+        await anyio.sleep(STEP_S)
+        height, replica = self.chain.look().height, self.chain.look()
+        return self.judge(payment, replica, lowest=replica.lowest, height=height)
+
+
+class MovesWithItsSubscription(ToyEngine):
+    """Is told of each new block, and moves its cursor there whatever it found."""
+
+    async def scan(self) -> None:
+        """Credit."""
+        cursor = await self.services.load("cursor") or 0
+        while True:
+            await anyio.sleep(STEP_S)
+            cursor = await self.credit_range(self.chain.look(), cursor, self.chain.height)
+
+
+class SkipsWhatIsPruned(ToyEngine):
+    """Takes the blocks before those it is shown for empty."""
+
+    async def scan(self) -> None:
+        """Credit."""
+        cursor = await self.services.load("cursor") or 0
+        while True:
+            await anyio.sleep(STEP_S)
+            replica = self.chain.look()
+            cursor = await self.credit_range(replica, cursor, max(replica.height, cursor))
+
+
+class MovesToHeightFromElsewhere(ToyEngine):
+    """Asks for the height, and then, perhaps another replica, for the payments up to it."""
+
+    async def scan(self) -> None:
+        """Credit."""
+        cursor = await self.services.load("cursor") or 0
+        while True:
+            await anyio.sleep(STEP_S)
+            height = max(self.chain.look().height, cursor)
+            cursor = await self.credit_range(self.chain.look(), cursor, height)

@@ -46,7 +46,7 @@ class Facade:
                     return 200, {"state": self.ledger.lookup(tx_id).state}
                 case ("GET", "incoming", address):
                     after = int(parse_qs(url.query)["after"][0])
-                    entries = self.ledger.incoming(address, after_seq=after)
+                    entries = self.ledger.incoming(address, after_seq=after).entries
                     return 200, [{**asdict(entry), "amount": f"{entry.amount:f}"} for entry in entries]
                 case _:
                     return 404, None

@@ -5,8 +5,11 @@ from settlement_core.engines.simulated.engine import simulated_engine as simulat
 from settlement_core.engines.simulated.faults import FaultPlan as FaultPlan
 from settlement_core.engines.simulated.ledger import SimulatedLedger as SimulatedLedger
 from settlement_core.engines.simulated.ledger import open_ledger as open_ledger
+from settlement_core.engines.simulated.records import Held as Held
 from settlement_core.engines.simulated.records import IncomingEntry as IncomingEntry
+from settlement_core.engines.simulated.records import IncomingPage as IncomingPage
 from settlement_core.engines.simulated.records import LedgerBroken as LedgerBroken
+from settlement_core.engines.simulated.records import LedgerIncomplete as LedgerIncomplete
 from settlement_core.engines.simulated.records import LedgerRefused as LedgerRefused
 from settlement_core.engines.simulated.records import LedgerSettings as LedgerSettings
 from settlement_core.engines.simulated.records import LedgerUnavailable as LedgerUnavailable
@@ -18,8 +21,11 @@ from settlement_core.engines.simulated.records import TransferStatus as Transfer
 
 __all__ = [
     "FaultPlan",
+    "Held",
     "IncomingEntry",
+    "IncomingPage",
     "LedgerBroken",
+    "LedgerIncomplete",
     "LedgerRefused",
     "LedgerSettings",
     "LedgerUnavailable",

@@ -13,7 +13,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 from settlement_core.engines.simulated.faults import FaultPlan, chance
-from settlement_core.engines.simulated.records import LedgerRefused
+from settlement_core.engines.simulated.records import Held, LedgerRefused
 from settlement_core.values.amounts import add, subtract
 
 __all__ = ["Chain", "block_hash"]
@@ -63,6 +63,11 @@ class Chain:
             return False
         self._draws += 1
         return chance(self.faults.seed, self._draws) < probability
+
+    def held(self) -> Held:
+        """Return the blocks of the replica that answers now, which is drawn."""
+        height = min(self.height, self.faults.lag_at) if self.draw(self.faults.lag) else self.height
+        return Held(self.faults.pruned_below if self.draw(self.faults.prune) else 0, height)
 
     def restart_draws(self) -> None:
         """Have the next draw be the seed's first."""

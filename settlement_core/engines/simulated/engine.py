@@ -3,6 +3,9 @@
 Outgoing, the payment is fixed before anything happens, carries an id of ours, and may be submitted any number of
 times; what became of it is only ever believed from the ledger. Incoming, a durable cursor moves past an entry only
 after its credit is durable, so every entry is credited at least once, and its settlement id makes that exactly once.
+
+Absence is evidence only from a replica that holds the range in question. Each answer of the ledger tells what its
+replica holds: a payment counts as unknown, and the cursor moves, only within that.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from settlement_core.engines.simulated.messages import (
 from settlement_core.engines.simulated.records import (
     IncomingEntry,
     LedgerBroken,
+    LedgerIncomplete,
     LedgerRefused,
     LedgerUnavailable,
     Transfer,
@@ -43,6 +47,9 @@ from settlement_core.values.errors import LocalError, UnknownAccount
 from settlement_core.values.records import Payment
 
 __all__ = ["SimulatedEngine", "simulated_engine"]
+
+# In a payment's reference, beside the transfer.
+_SINCE = "since"
 
 # What the engine keeps through the core: under an account …
 _PEER_DETAILS = "peer-details"
@@ -105,7 +112,8 @@ def simulated_engine(
 class SimulatedEngine:
     """Settles over a simulated ledger; get it from `simulated_engine`.
 
-    A payment's reference is the whole transfer, whose id is the attempt's. Everything durable is kept through the
+    A payment's reference is the whole transfer, whose id is the attempt's, and the height since which it can be on the
+    ledger. Everything durable is kept through the
     core's services, never here.
     """
 
@@ -135,10 +143,11 @@ class SimulatedEngine:
     async def prepare(self, account_id: str, amount: Decimal, attempt_id: str) -> Payment:
         """Fix the payment. Without effect, so it may raise: if the peer does not say where to pay, we ask later."""
         peer = await self._peer_details(account_id)
+        held = await self._in_thread(self._ledger.held)
         transfer = Transfer(
             tx_id=attempt_id, source=self._address, destination=peer.address, amount=amount, memo=peer.memo
         )
-        return Payment(amount, transfer.to_json())
+        return Payment(amount, {**transfer.to_json(), _SINCE: held.height})
 
     async def submit(self, payment: Payment) -> None:
         """Hand the transfer to the ledger, which applies an id at most once however often it comes."""
@@ -148,6 +157,10 @@ class SimulatedEngine:
         """Believe the ledger, and only what is final."""
         transfer = _transfer_of(payment)
         status = await self._in_thread(self._ledger.lookup, transfer.tx_id)
+        if status.transfer is None and _since(payment) not in status.held:
+            # it may be in a block that this replica has not got yet, or has got no more
+            problem = f"holds blocks {status.held.lowest} to {status.held.height}, not {_since(payment)}"
+            raise LedgerIncomplete(f"what became of transaction {transfer.tx_id!r}", problem)
         if status.transfer not in {None, transfer}:
             # Somebody else's money under our id. Neither "settled" nor "pay again" would be true.
             raise LedgerBroken(f"transaction {transfer.tx_id!r} on the ledger is not the one we prepared")
@@ -177,7 +190,7 @@ class SimulatedEngine:
         failures = 0
         while True:
             try:
-                entries = await self._in_thread(self._ledger.incoming, self._address, after_seq=cursor, limit=_PAGE)
+                entries = await self._next_entries(cursor)
             except LedgerUnavailable as error:
                 failures += 1
                 delay_s = _READ_BACKOFF.delay_s(failures, self._chance())
@@ -192,6 +205,14 @@ class SimulatedEngine:
                 await self._services.save(_CURSOR, cursor)
             if len(entries) < _PAGE:
                 await anyio.sleep(self._poll_interval_s)
+
+    async def _next_entries(self, cursor: int) -> list[IncomingEntry]:
+        """Return what follows the cursor; raise `LedgerIncomplete` if there is a gap that may hold money."""
+        page = await self._in_thread(self._ledger.incoming, self._address, after_seq=cursor, limit=_PAGE)
+        if page.first_seq > cursor + 1:
+            problem = f"holds those from {page.first_seq} on"
+            raise LedgerIncomplete(f"incoming entries from {cursor + 1} on", problem)
+        return page.entries
 
     async def _credit_page(self, entries: list[IncomingEntry]) -> None:
         # Side by side, so that the core makes all of them durable in one go.
@@ -294,4 +315,11 @@ class SimulatedEngine:
 
 
 def _transfer_of(payment: Payment) -> Transfer:
-    return Transfer.from_json(cast("dict[str, str]", payment.reference))
+    reference = cast("dict[str, Any]", payment.reference)
+    return Transfer.from_json({name: value for name, value in reference.items() if name != _SINCE})
+
+
+def _since(payment: Payment) -> int:
+    """Return the height at which a payment was prepared: it is in no earlier block."""
+    height: int = cast("dict[str, Any]", payment.reference).get(_SINCE, 0)
+    return height

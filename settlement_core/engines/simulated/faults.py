@@ -14,6 +14,8 @@ from settlement_core.engines.simulated.records import LedgerRefused
 
 __all__ = ["NO_FAULTS", "FaultPlan", "chance"]
 
+_INTEGERS = ("seed", "lag_at", "pruned_below")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultPlan:
@@ -28,6 +30,8 @@ class FaultPlan:
         reorganise: at a new block, all blocks that are not yet final are dropped.
         vanish: a transfer in a dropped block is forgotten; otherwise it waits to be included again.
         fail_at_finality: an included transfer fails for good at the moment it would have become final.
+        lag: a look-up is answered by a replica that holds no block above `lag_at`.
+        prune: a look-up is answered by a replica that holds no block below `pruned_below`.
     """
 
     seed: int = 0
@@ -40,11 +44,16 @@ class FaultPlan:
     reorganise: float = 0.0
     vanish: float = 0.0
     fail_at_finality: float = 0.0
+    lag: float = 0.0
+    lag_at: int = 0
+    prune: float = 0.0
+    pruned_below: int = 0
 
     def __post_init__(self) -> None:
-        if type(self.seed) is not int:
-            raise LedgerRefused(f"fault plan: seed must be an integer, got {self.seed!r}")
-        for name in (field.name for field in fields(self) if field.name != "seed"):
+        for name in _INTEGERS:
+            if type(getattr(self, name)) is not int:
+                raise LedgerRefused(f"fault plan: {name} must be an integer, got {getattr(self, name)!r}")
+        for name in (field.name for field in fields(self) if field.name not in _INTEGERS):
             value, most = getattr(self, name), 60.0 if name == "delay_s" else 1.0
             if type(value) not in {int, float} or not 0 <= value <= most:
                 raise LedgerRefused(f"fault plan: {name} must be 0 to {most:g}, got {value!r}")
@@ -52,7 +61,7 @@ class FaultPlan:
     @property
     def disturbs_reading(self) -> bool:
         """Tell whether even a look at the ledger has to draw."""
-        return bool(self.lookup_failure or self.duplicate_event)
+        return bool(self.lookup_failure or self.duplicate_event or self.lag or self.prune)
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""

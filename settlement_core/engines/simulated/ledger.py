@@ -19,10 +19,13 @@ from typing import Self
 from settlement_core.engines.simulated._books import find_problems
 from settlement_core.engines.simulated._chain import Chain
 from settlement_core.engines.simulated._file import closed_on_error, open_database, telling_errors_apart, transaction
+from settlement_core.engines.simulated._replicas import held_entries, held_sequence, held_state
 from settlement_core.engines.simulated.faults import FaultPlan
 from settlement_core.engines.simulated.records import (
     MINT,
+    Held,
     IncomingEntry,
+    IncomingPage,
     LedgerRefused,
     LedgerSettings,
     LedgerUnavailable,
@@ -136,24 +139,26 @@ class SimulatedLedger:
             raise LedgerUnavailable(f"the reply to transaction {transfer.tx_id!r} was lost on purpose")
 
     def lookup(self, tx_id: str) -> TransferStatus:
-        """Tell what became of a transaction id."""
+        """Tell what became of a transaction id, as far as the blocks say that the answer was drawn from."""
         with self._session(draws=True) as chain:
             failing = chain.draw(chain.faults.lookup_failure)
             row = self._db.execute(
                 f"SELECT {_FIELDS}, state, height, reason FROM transfer WHERE tx_id = ?",  # noqa: S608
                 (tx_id,),
             ).fetchone()
-            height = chain.height
+            held = chain.held()
+            found = TransferState.UNKNOWN if row is None else held_state(chain, held, TransferState(row[-3]), row[-2])
         if failing:
             raise LedgerUnavailable(f"looking transaction {tx_id!r} up failed on purpose")
-        if row is None:
-            return TransferStatus(state=TransferState.UNKNOWN)
-        *fields, state, included_at, reason = row
+        if found is TransferState.UNKNOWN:
+            return TransferStatus(state=found, held=held)
+        *fields, _, included_at, reason = row
         return TransferStatus(
-            state=TransferState(state),
+            state=found,
             transfer=_transfer(fields),
-            confirmations=0 if included_at is None else height - included_at + 1,
-            reason=reason,
+            confirmations=0 if included_at is None else held.height - included_at + 1,
+            reason=reason if found is TransferState.FAILED else "",
+            held=held,
         )
 
     def _enter(self, transfer: Transfer) -> None:
@@ -175,27 +180,26 @@ class SimulatedLedger:
 
     # being paid
 
-    def incoming(self, address: str, *, after_seq: int = 0, limit: int = 100) -> list[IncomingEntry]:
-        """Return the next entries that arrived at an address for good, in the order of `seq`, without gaps.
+    def incoming(self, address: str, *, after_seq: int = 0, limit: int = 100) -> IncomingPage:
+        """Return the next entries that arrived at an address for good, as far as the answering replica holds them.
 
-        Whoever keeps the last `seq` and asks again with it misses nothing and, but for faults, sees nothing twice.
+        A reader that keeps the last `seq`, and asks again with it, misses nothing unless `first_seq` is above the next
+        one. It sees nothing twice, but for faults.
         """
         with self._session(draws=True) as chain:
             self._require(address)
             failing = chain.draw(chain.faults.lookup_failure)
             repeated = chain.draw(chain.faults.duplicate_event)
-            rows = self._db.execute(
-                "SELECT entry.seq, tx_id, source, amount, memo FROM entry JOIN transfer USING (tx_id)"
-                " WHERE address = ? AND entry.seq > ? ORDER BY entry.seq LIMIT ?",
-                (address, after_seq - 1 if repeated else after_seq, limit),
-            ).fetchall()
+            first, last = held_sequence(self._db, chain, chain.held(), address)
+            start = max(first, after_seq if repeated else after_seq + 1)
+            rows = held_entries(self._db, address, first=start, last=last, limit=limit)
         if failing:
             raise LedgerUnavailable(f"reading the incoming entries of {address!r} failed on purpose")
         entries = [
             IncomingEntry(seq=seq, tx_id=tx_id, source=source, amount=Decimal(amount), memo=memo)
             for seq, tx_id, source, amount, memo in rows
         ]
-        return entries[:1] + entries if repeated else entries
+        return IncomingPage(entries=entries[:1] + entries if repeated else entries, first_seq=first, last_seq=last)
 
     # addresses
 
@@ -256,6 +260,11 @@ class SimulatedLedger:
         """Return the height of the newest block."""
         with self._session() as chain:
             return chain.height
+
+    def held(self) -> Held:
+        """Return the blocks of the replica that answers."""
+        with self._session(draws=True) as chain:
+            return chain.held()
 
     def mine(self, blocks: int = 1) -> int:
         """Produce blocks and return the new height; only where the clock does not."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
@@ -13,8 +13,11 @@ from settlement_core.values.errors import InvalidAmount, InvalidIdentifier, Inva
 __all__ = [
     "MAX_NAME",
     "MINT",
+    "Held",
     "IncomingEntry",
+    "IncomingPage",
     "LedgerBroken",
+    "LedgerIncomplete",
     "LedgerRefused",
     "LedgerSettings",
     "LedgerUnavailable",
@@ -58,6 +61,13 @@ class LedgerUnavailable(RemoteError):
     def __init__(self, problem: str) -> None:
         super().__init__(f"the simulated ledger gave no answer: {problem}; look the transaction up or ask again")
         self.problem = problem
+
+
+class LedgerIncomplete(LedgerUnavailable):
+    """The answer was drawn from blocks that do not hold what was asked for; another replica may hold them."""
+
+    def __init__(self, asked: str, problem: str) -> None:
+        super().__init__(f"{asked} cannot be told: the replica that answered {problem}")
 
 
 class LedgerBroken(InvariantError):
@@ -129,6 +139,20 @@ class Transfer:
             raise InvalidAmount("transfer", "it is zero")
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The blocks that an answer was drawn from: all from `lowest` to `height`, and no other.
+
+    What is absent from the answer may be in any other block.
+    """
+
+    lowest: int = 0
+    height: int = 0
+
+    def __contains__(self, height: int) -> bool:
+        return self.lowest <= height <= self.height
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferStatus:
     """What the ledger knows of a transaction id; `transfer` is None if that is nothing.
@@ -136,12 +160,14 @@ class TransferStatus:
     Attributes:
         confirmations: blocks from the one it is in to the newest, both counted; 0 outside of a block.
         reason: why it failed, else empty.
+        held: the blocks that were searched.
     """
 
     state: TransferState
     transfer: Transfer | None = None
     confirmations: int = 0
     reason: str = ""
+    held: Held = field(default=Held(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +179,21 @@ class IncomingEntry:
     source: str
     amount: Decimal
     memo: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncomingPage:
+    """Entries that arrived at an address, and which of them the answering replica holds.
+
+    Attributes:
+        entries: the next ones that it holds, in the order of `seq`, without gaps.
+        first_seq: the first one that it holds: what came before is absent from the answer, not from the ledger.
+        last_seq: the last one that it holds; 0 if there is none.
+    """
+
+    entries: list[IncomingEntry]
+    first_seq: int
+    last_seq: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,21 @@ async def test_a_ledger_that_does_not_answer_is_asked_again(path: Path, ledger: 
         await services.until(lambda: services.credited() == 1)
 
 
+async def test_a_gap_in_what_a_replica_holds_is_waited_for(path: Path, ledger: SimulatedLedger) -> None:
+    """The first payment is in blocks that were pruned, the second is not: neither is credited before both are there."""
+    services = FakeServices()
+    memo = await memo_of(path, services)
+    pay(ledger, early=f"1 {memo}")
+    ledger.set_fault_plan(FaultPlan(prune=1, pruned_below=ledger.height() + 1))
+    pay(ledger, late=f"2 {memo}")
+    async with open_side(path, "bob", services):
+        with pytest.raises(TimeoutError):
+            await services.until_for(0.05, lambda: bool(services.credits))
+        ledger.set_fault_plan(FaultPlan())
+        await services.until(lambda: services.credited() == 3)
+    assert sums(services) == {"early": D(1), "late": D(2)}
+
+
 async def test_money_that_is_not_final_is_not_credited(path: Path, ledger: SimulatedLedger) -> None:
     """A transfer that a reorganisation takes back was never seen; the one behind it is."""
     services = FakeServices()

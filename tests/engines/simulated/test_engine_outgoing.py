@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from settlement_core.abc import Pending, Rejected, Settled, VerifiableEngine
-from settlement_core.engines.simulated import FaultPlan, LedgerBroken, LedgerUnavailable, SimulatedLedger
+from settlement_core.engines.simulated import (
+    FaultPlan,
+    LedgerBroken,
+    LedgerIncomplete,
+    LedgerUnavailable,
+    SimulatedLedger,
+)
 from settlement_core.values.records import Payment
 from tests.engines.simulated.world import D, Side, balances, open_pair, transfer
 
@@ -139,6 +145,27 @@ async def test_a_failing_look_up_tells_nothing(path: Path, ledger: SimulatedLedg
             await alice.engine.verify(payment)
         ledger.set_fault_plan(FaultPlan())
         assert await alice.engine.verify(payment) == Settled(D(7))
+
+
+async def test_absence_is_believed_only_of_a_replica_that_holds_the_payments_blocks(
+    path: Path, ledger: SimulatedLedger
+) -> None:
+    """Behind the height at which it was prepared, or pruned above it, nothing is said; within it, it is submitted."""
+    ledger.mine(5)
+    async with open_pair(path) as (alice, _):
+        payment = await alice.engine.prepare("them", D(7), "attempt-1")
+        for plan in (FaultPlan(lag=1, lag_at=4), FaultPlan(prune=1, pruned_below=6)):
+            ledger.set_fault_plan(plan)
+            with pytest.raises(LedgerIncomplete, match="'attempt-1' cannot be told: the replica .* holds blocks"):
+                await alice.engine.verify(payment)
+        ledger.set_fault_plan(FaultPlan(lag=1, lag_at=5))
+        assert await alice.engine.verify(payment) == LATER_AND_AGAIN
+        await alice.engine.submit(payment)
+        ledger.mine(3)
+        assert await alice.engine.verify(payment) == LATER_AND_AGAIN
+        ledger.set_fault_plan(FaultPlan())
+        assert await alice.engine.verify(payment) == Settled(D(7))
+    assert balances(ledger)["bob"] == 107
 
 
 async def test_somebody_elses_transfer_under_our_id_never_counts_as_ours(path: Path, ledger: SimulatedLedger) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from settlement_core.engines.simulated import (
     FaultPlan,
+    Held,
     LedgerRefused,
     LedgerSettings,
     LedgerUnavailable,
@@ -75,7 +76,7 @@ def play(path: Path, plan: FaultPlan, *, reopen: bool) -> list[str]:
         for call in (
             lambda ledger=ledger, number=number: ledger.submit(transfer(f"tx{number}", memo=f"{number}")),
             lambda ledger=ledger, number=number: ledger.lookup(f"tx{number - 2}"),
-            lambda ledger=ledger: ledger.incoming("bob", after_seq=1),
+            lambda ledger=ledger: ledger.incoming("bob", after_seq=1).entries,
         ):
             try:
                 seen.append(str(call()))  # type: ignore[no-untyped-call]
@@ -98,6 +99,10 @@ EVERYTHING = FaultPlan(
     delay_s=0.5,
     lookup_failure=0.2,
     duplicate_event=0.3,
+    lag=0.3,
+    lag_at=20,
+    prune=0.3,
+    pruned_below=5,
     reorganise=0.2,
     vanish=0.5,
     fail_at_finality=0.2,
@@ -168,15 +173,58 @@ def test_failing_look_ups_fail(ledger: SimulatedLedger) -> None:
     assert ledger.balance("bob") == 100
 
 
+def test_a_lagging_replica_answers_from_its_blocks_and_tells_which(ledger: SimulatedLedger) -> None:
+    """What is final, in a block, or in the pool only after the replica's last block is not in its answers yet."""
+    ledger.submit(transfer("before"))
+    ledger.mine(1)
+    ledger.submit(transfer("between"))
+    height = ledger.mine(2)
+    assert ledger.lookup("before").state is TransferState.CONFIRMED
+    ledger.submit(transfer("after"))
+    ledger.mine(3)
+    ledger.submit(transfer("pooled"))
+    assert [entry.tx_id for entry in ledger.incoming("bob").entries] == ["before", "between", "after"]
+    ledger.set_fault_plan(FaultPlan(lag=1, lag_at=height))
+    found = {name: ledger.lookup(name) for name in ("before", "between", "after", "pooled")}
+    assert [status.state for status in found.values()] == [
+        TransferState.CONFIRMED,
+        TransferState.INCLUDED,
+        TransferState.UNKNOWN,
+        TransferState.UNKNOWN,
+    ]
+    assert found["between"].confirmations == 2
+    assert {status.held for status in found.values()} == {Held(0, height)} == {ledger.held()}
+    page = ledger.incoming("bob")
+    assert ([entry.tx_id for entry in page.entries], page.first_seq, page.last_seq) == (["before"], 1, 1)
+
+
+def test_a_pruned_replica_answers_from_its_blocks_and_tells_which(ledger: SimulatedLedger) -> None:
+    """What ended before the replica's first block is no more in its answers, a failure either; what came later is."""
+    ledger.submit(transfer("poor", "1000"))
+    ledger.submit(transfer("early"))
+    height = ledger.mine(3)
+    ledger.set_fault_plan(FaultPlan(prune=1, pruned_below=height + 1))
+    page = ledger.incoming("bob")
+    assert (page.entries, page.first_seq, page.last_seq) == ([], 2, 1)
+    ledger.submit(transfer("late"))
+    assert ledger.lookup("late").state is TransferState.PENDING
+    height = ledger.mine(3)
+    assert [ledger.lookup(name).state for name in ("poor", "early")] == [TransferState.UNKNOWN, TransferState.UNKNOWN]
+    late = ledger.lookup("late")
+    assert (late.state, late.held) == (TransferState.CONFIRMED, Held(height - 2, height))
+    page = ledger.incoming("bob")
+    assert ([entry.tx_id for entry in page.entries], page.first_seq, page.last_seq) == (["late"], 2, 2)
+
+
 def test_duplicate_events_repeat_old_and_new_ones_but_hide_none(ledger: SimulatedLedger) -> None:
     """The page begins with what was delivered before, twice, and goes on with all that is new."""
     for number in (1, 2, 3):
         ledger.submit(transfer(f"tx{number}"))
     ledger.mine(3)
     ledger.set_fault_plan(FaultPlan(duplicate_event=1))
-    assert [entry.seq for entry in ledger.incoming("bob")] == [1, 1, 2, 3]
-    assert [entry.seq for entry in ledger.incoming("bob", after_seq=1)] == [1, 1, 2, 3]
-    assert [entry.seq for entry in ledger.incoming("bob", after_seq=3)] == [3, 3]
+    assert [entry.seq for entry in ledger.incoming("bob").entries] == [1, 1, 2, 3]
+    assert [entry.seq for entry in ledger.incoming("bob", after_seq=1).entries] == [1, 1, 2, 3]
+    assert [entry.seq for entry in ledger.incoming("bob", after_seq=3).entries] == [3, 3]
 
 
 @pytest.mark.parametrize(("vanish", "state"), [(0, TransferState.INCLUDED), (1, TransferState.UNKNOWN)])
@@ -249,4 +297,4 @@ def test_a_careful_sender_pays_once_under_all_faults_at_once(ledger: SimulatedLe
     ledger.mine(5)
     assert 0 < len(settled) < 15
     assert balances(ledger) == {"alice": D(100 - len(settled)), "bob": D(100 + len(settled)), "carol": D(100)}
-    assert {int(entry.tx_id[2:]) for entry in ledger.incoming("bob")} == settled
+    assert {int(entry.tx_id[2:]) for entry in ledger.incoming("bob").entries} == settled

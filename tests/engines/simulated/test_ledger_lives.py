@@ -121,7 +121,7 @@ class LedgerLife(RuleBasedStateMachine):
         """Read on from where this reader is; what was read before may come again, but never something in between."""
         have = self.read[name]
         try:
-            page = self.ledger.incoming(name, after_seq=len(have), limit=limit)
+            page = self.ledger.incoming(name, after_seq=len(have), limit=limit).entries
         except LedgerUnavailable:
             return
         for entry in page:

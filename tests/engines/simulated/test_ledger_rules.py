@@ -113,15 +113,15 @@ def test_incoming_entries_are_final_numbered_and_paged(ledger: SimulatedLedger) 
     for number in (1, 2, 3):
         ledger.submit(transfer(f"tx{number}", f"0.{number}", memo=f"m{number}"))
     ledger.mine(2)
-    assert ledger.incoming("bob") == []
+    assert ledger.incoming("bob").entries == []
     ledger.mine(1)
     expected = [
         IncomingEntry(seq=number, tx_id=f"tx{number}", source="alice", amount=D(f"0.{number}"), memo=f"m{number}")
         for number in (1, 2, 3)
     ]
-    assert ledger.incoming("bob", limit=2) == expected[:2]
-    assert ledger.incoming("bob", after_seq=2) == expected[2:]
-    assert ledger.incoming("alice") == []
+    assert ledger.incoming("bob", limit=2).entries == expected[:2]
+    assert ledger.incoming("bob", after_seq=2).entries == expected[2:]
+    assert ledger.incoming("alice").entries == []
 
 
 def test_amounts_are_exact_at_any_size(ledger: SimulatedLedger) -> None:
