@@ -9,7 +9,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from settlement_core.core.core import Core
 from settlement_core.values.amounts import ZERO, add
-from settlement_core.values.commands import Due, History, Overview, Suspense
+from settlement_core.values.commands import Command, Due, History, Overview, Suspense
 from settlement_core.values.records import AccountOverview, Attempt, AttemptState, Direction, SuspenseItem
 
 __all__ = ["MAX_COUNTED", "Lot", "StoreFigures", "look_at_store", "look_at_waiting"]
@@ -75,33 +75,39 @@ class StoreFigures:
 
 async def look_at_store(core: Core, now: float) -> StoreFigures:
     """Return what waits. Raises as `Core.ask`: no figures at all are better than half of them."""
-    figures = await look_at_waiting(core, now)
-    await _look_at_queues(core, figures)
+    figures, due = await look_at_waiting(core, now, Due(limit=_PAGE))
+    await _look_at_queues(core, figures, due)
     return figures
 
 
-async def look_at_waiting(core: Core, now: float) -> StoreFigures:
-    """Return what waits for its end or for a person, without what is queued. Raises as `Core.ask`."""
+async def look_at_waiting(core: Core, now: float, beside: Command[T]) -> tuple[StoreFigures, T]:
+    """Return what waits for its end or for a person, without what is queued, and the answer to another query.
+
+    The first page of each is read in one moment, so that figures that are put side by side agree unless there are more.
+    Raises as `Core.ask`.
+    """
     figures = StoreFigures(taken_at=now)
-    await _look_at_attempts(core, figures)
-    await _look_at_suspense(core, figures)
-    return figures
+    attempts, items, answer = await core.ask_together([_attempts_after(None), _items_after(None), beside])
+    for attempt in await _first(attempts, lambda last: core.ask(_attempts_after(last)), figures):
+        figures.unclosed[attempt.direction, attempt.state].include(attempt.amount, attempt.claimed_at)
+    for item in await _first(items, lambda last: core.ask(_items_after(last)), figures):
+        figures.suspense.include(item.amount, item.reported_at)
+    return figures, answer
 
 
-async def _look_at_attempts(core: Core, figures: StoreFigures) -> None:
+def _attempts_after(last: Attempt | None) -> History:
     # all states at once: a store finds those of one state by looking at all that are not closed
     states = frozenset(state for _, state in _KINDS)
-
-    def page(last: Attempt | None) -> Awaitable[list[Attempt]]:
-        after, owner = (None, None) if last is None else (last.attempt_id, last.account_id)
-        return core.ask(History(states=states, after=after, after_account=owner, limit=_PAGE))
-
-    for attempt in await _first(page, figures):
-        figures.unclosed[attempt.direction, attempt.state].include(attempt.amount, attempt.claimed_at)
+    after, owner = (None, None) if last is None else (last.attempt_id, last.account_id)
+    return History(states=states, after=after, after_account=owner, limit=_PAGE)
 
 
-async def _look_at_queues(core: Core, figures: StoreFigures) -> None:
-    due = await _first(lambda last: core.ask(Due(after=last or "", limit=_PAGE)), figures)
+def _items_after(last: SuspenseItem | None) -> Suspense:
+    return Suspense(after="" if last is None else last.settlement_id, limit=_PAGE)
+
+
+async def _look_at_queues(core: Core, figures: StoreFigures, page: list[str]) -> None:
+    due = await _first(page, lambda last: core.ask(Due(after=last, limit=_PAGE)), figures)
     figures.due_accounts = len(due)
     for start in range(0, len(due), _PAGE):
         page = due[start : start + _PAGE]
@@ -110,22 +116,12 @@ async def _look_at_queues(core: Core, figures: StoreFigures) -> None:
                 figures.add_queued(account)
 
 
-async def _look_at_suspense(core: Core, figures: StoreFigures) -> None:
-    def page(last: SuspenseItem | None) -> Awaitable[list[SuspenseItem]]:
-        return core.ask(Suspense(after="" if last is None else last.settlement_id, limit=_PAGE))
-
-    for item in await _first(page, figures):
-        figures.suspense.include(item.amount, item.reported_at)
-
-
-async def _first(ask: Callable[[T | None], Awaitable[list[T]]], figures: StoreFigures) -> list[T]:
+async def _first(page: list[T], ask: Callable[[T], Awaitable[list[T]]], figures: StoreFigures) -> list[T]:
     """Return the records of the first pages, `MAX_COUNTED` at most; if there are more, say so in the figures."""
-    found: list[T] = []
-    page: list[T] = []
-    while len(found) < MAX_COUNTED:
-        page = await ask(found[-1] if found else None)
+    found = list(page)
+    while len(page) == _PAGE and len(found) < MAX_COUNTED:
+        page = await ask(found[-1])
         found += page
-        if len(page) < _PAGE:
-            return found
-    figures.complete = False
+    if len(page) == _PAGE:
+        figures.complete = False
     return found

@@ -56,14 +56,18 @@ class _Readiness:
         self._looked_at = -math.inf
 
     async def look(self) -> bool:
-        statistics = self._core.statistics()
-        if statistics.stopping or not statistics.recovered:
+        if not self._takes_requests():
             return False
         async with self._lock:
             if anyio.current_time() - self._looked_at >= FRESH_S:
                 self._answered = await self._store_answers()
                 self._looked_at = anyio.current_time()
-            return self._answered
+            # once more: it may have begun to stop while the store was asked
+            return self._answered and self._takes_requests()
+
+    def _takes_requests(self) -> bool:
+        statistics = self._core.statistics()
+        return statistics.recovered and not statistics.stopping
 
     async def _store_answers(self) -> bool:
         with anyio.move_on_after(LOOK_S):

@@ -1,7 +1,8 @@
 """Is my money all right? What the operator's first look needs, of everything in the store, exactly and in one answer.
 
 The sums are those of the audit. Each account is looked at in one instant, so that what is entered is accounted for in
-every sum, while money moves.
+every sum, while money moves. So are what waits and the sums of all accounts, unless there are more than a page of them,
+and what is at work is told of the same look.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ class Summaries:
             if anyio.current_time() >= self._good_until:
                 began = anyio.current_time()
                 at = self._now()
-                figures = await look_at_waiting(self._core, at)
-                accounts = await _look_at_accounts(self._core)
-                self._found = {"at": at, **accounts.to_json(), **_waiting_view(figures)}
+                figures, page = await look_at_waiting(self._core, at, Overview(limit=_PAGE))
+                accounts = await _sum_up(self._core, page)
+                self._found = {"at": at, **accounts.to_json(), **_waiting_view(figures), **_work_view(self._core)}
                 self._good_until = began + (1 + _REST) * (anyio.current_time() - began)
-            return self._found | _work_view(self._core)
+            return self._found
 
 
 class _Accounts:
@@ -94,12 +95,13 @@ def _added(sums: Totals, totals: Totals) -> Totals:
     return Totals(**{part.name: add(getattr(sums, part.name), getattr(totals, part.name)) for part in fields(Totals)})
 
 
-async def _look_at_accounts(core: Core) -> _Accounts:
-    accounts, after = _Accounts(), ""
-    while page := await core.ask(Overview(after=after, limit=_PAGE)):
+async def _sum_up(core: Core, page: list[AccountOverview]) -> _Accounts:
+    """Return the sums over all accounts, of which this is the first page."""
+    accounts = _Accounts()
+    while page:
         for account in page:
             accounts.include(account)
-        after = page[-1].account_id
+        page = await core.ask(Overview(after=page[-1].account_id, limit=_PAGE)) if len(page) == _PAGE else []
     return accounts
 
 

@@ -575,6 +575,28 @@ async def test_health_needs_no_token_and_tells_the_truth(tokens: Path) -> None:
         assert await health(client) == (200, 503)
 
 
+async def test_a_server_that_stops_while_its_store_is_asked_is_not_ready() -> None:
+    """The store answers well, but later than the stop began: the answer is of the later moment."""
+    store, world = FlakyStore(), World(MinimalEngine())
+    async with open_core(world.connect, store=store, connector=world.connector, chance=lambda: 0.0) as core:
+        app = make_quart()
+        add_health(app, core)
+        client = Client(app, core)
+        await until(lambda: core.statistics().recovered)
+        store.failures = unavailable(10_000)
+        statuses: list[tuple[int, int]] = []
+
+        async def ask() -> None:
+            statuses.append(await health(client))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await anyio.sleep(0.5)
+            core.refuse_new_work()
+            store.failures = []
+        assert statuses == [(200, 503)]
+
+
 async def test_asking_for_health_costs_the_store_one_query_a_second() -> None:
     """Strangers may ask: a thousand at once while the store is away put one query into the journal, not a thousand."""
     store, world = FlakyStore(), World(MinimalEngine())

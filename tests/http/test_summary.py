@@ -12,7 +12,7 @@ from settlement_core.abc import Refused, Unanswered
 from settlement_core.http.admin import create_admin_app
 from settlement_core.observers.activity import Activity
 from settlement_core.values.amounts import total
-from settlement_core.values.commands import OpenAccount, Pause
+from settlement_core.values.commands import History, OpenAccount, Pause, Resolve
 from tests.core.worlds import D, FakeConnector, MinimalEngine, World, until
 from tests.http.asgi import Client
 
@@ -72,6 +72,41 @@ async def test_the_figures_are_those_of_the_audit() -> None:
         assert lane["next_try_in_s"] > 0
         assert said["halted"] == []
         assert (said["server"]["engine"], said["server"]["halted"]) == ("MinimalEngine", 0)
+
+
+async def test_what_waits_and_the_sums_are_of_one_moment() -> None:
+    """An operator resolves the only attempt right after the attempts were read: the sums beside it are as before."""
+
+    class Moving:
+        threaded = False
+
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def apply(self, commands: Any) -> Any:
+            results = self.inner.apply(commands)
+            if any(isinstance(command, History) for command in commands):
+                self.inner.apply(
+                    [Resolve(account_id="alice", attempt_id=attempt_id, settled=D(5), reason="seen", by="ann", at=0.0)]
+                )
+            return results
+
+        def close(self) -> None:
+            pass
+
+    world = World(MinimalEngine(script=[_lose_sight]))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(5), "a")
+        await until(lambda: world.account().outgoing.parked == 5)
+        (attempt_id,) = [attempt.attempt_id for attempt in world.attempts()]
+    world.store = Moving(world.store)
+    async with world.core() as core:
+        client = Client(create_admin_app(core), core)
+        for waiting, settled in (("5", "0"), ("0", "5")):
+            said = (await client.request("GET", "/summary")).json()
+            assert said["waiting"]["in_doubt"]["amount"] == said["outgoing"]["in_doubt"] == waiting
+            assert said["outgoing"]["settled"] == settled
 
 
 async def test_a_halted_account_is_named_with_its_reason() -> None:

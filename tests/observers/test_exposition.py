@@ -101,6 +101,7 @@ async def test_what_the_core_is_doing_is_told_as_of_now() -> None:
     metrics = Metrics(anyio.current_time)
     world = world_with(metrics, engine=MinimalEngine(script=[pay_twice]))
     async with scraped(world, metrics) as (core, client):
+        await until(lambda: core.statistics().recovered)
         before = await scrape(client)
         await core.create_account("alice")
         await core.request_settlement("alice", D(5), "a")
