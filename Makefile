@@ -50,7 +50,7 @@ check: $(VENV)/dev  ## Linters, formatting and types only.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-mutation: $(VENV)/dev redis  ## Change floors 0 to 2 in thousands of ways; the tests must notice. Takes hours.
+mutation: $(VENV)/dev redis node  ## Change what moves money in thousands of ways; the tests must notice. Takes hours.
 	$(BIN)/python -m tests.mutation $(ARGS)
 
 soak: $(VENV)/dev redis node  ## The long forms: many lives, kills of workers and Redis, faults of peers. Takes hours.

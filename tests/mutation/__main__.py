@@ -1,7 +1,7 @@
 """`python -m tests.mutation [MODULE …]`: make mutants, test them, and show which nobody noticed.
 
-A MODULE is a path under settlement_core, such as core/outgoing or values; without any, all of floors 0 to 2 are tested,
-which takes hours. Results are kept in --folder: the next run there tests only what has changed, or was not tested yet.
+A MODULE is a path under settlement_core, such as core/outgoing or stores; without any, all of parts.py is tested, which
+takes hours. Results are kept in --folder: the next run there tests only what has changed, or was not tested yet.
 Exits 1 if fewer than 95 % are killed, or if a survivor is not explained in survivors.toml.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from tests.mutation.parts import parts_of
 from tests.mutation.results import explanations, mutants_of, report
 from tests.mutation.tree import copy_tree
 
@@ -34,24 +35,18 @@ FORKING = Path(__file__).with_name("forking.py")
 @click.option("--no-run", is_flag=True, help="Only show what is known from earlier runs.")
 def main(modules: tuple[str, ...], folder: Path, jobs: int, within_s: float, *, survivors: bool, no_run: bool) -> None:
     """Make mutants, test them, and show which nobody noticed."""
-    if not no_run:
-        folder.mkdir(parents=True, exist_ok=True)
-        copy_tree(folder)
-        # the whole machine may be in use by others; and not the checkout's modules but the copy's are to be found
-        command = [
-            "nice",
-            "-n",
-            "19",
-            sys.executable,
-            "-P",
-            str(FORKING),
-            "--jobs",
-            str(jobs),
-            "--within-s",
-            str(within_s),
-        ]
-        subprocess.run([*command, *["--survivors"] * survivors, *modules], cwd=folder, check=True)
-    sys.exit(0 if report(folder, mutants_of(folder, modules), explanations()) else 1)
+    good = True
+    for part, named in parts_of(modules):
+        place = folder / part.name
+        if not no_run:
+            place.mkdir(parents=True, exist_ok=True)
+            copy_tree(place, part)
+            # the whole machine may be in use by others; and not the checkout's modules but the copy's are to be found
+            command = ["nice", "-n", "19", sys.executable, "-P", str(FORKING)]
+            options = ["--jobs", str(jobs), "--within-s", str(within_s), *["--survivors"] * survivors]
+            subprocess.run([*command, *options, *named], cwd=place, check=True)
+        good &= report(place, mutants_of(place, named), explanations())
+    sys.exit(0 if good else 1)
 
 
 if __name__ == "__main__":

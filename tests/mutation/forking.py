@@ -9,6 +9,7 @@ That a machine is busy kills nothing: time is the processor's, and only who slee
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -19,6 +20,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +58,9 @@ SEED = 4
 
 IN_REAL_TIME = ("test_those_who_are_answered_together_ask_together_again",)
 """Tests that are not asked: on a busy machine they fail by themselves, and would kill what makes no difference."""
+
+PR_SET_CHILD_SUBREAPER = 36
+"""From linux/prctl.h."""
 
 KILLERS = Path("killers.json").absolute()
 
@@ -151,10 +156,14 @@ class Forks:
     order: Order = field(default_factory=Order)
     items: dict[str, pytest.Item] = field(default_factory=dict)
     children: list[Child] = field(default_factory=list)
+    mine: set[int] = field(default_factory=set)
+    """Processes that were started here before any child was."""
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Test each mutant, having seen that without one all tests pass in the same way."""
         self.items = {item.nodeid: item for item in session.items if not item.name.startswith(IN_REAL_TIME)}
+        _adopt_orphans()
+        self.mine = _children()
         child = self._fork(session, "", list(self.items))
         killer, used_s = _heard(child)
         os.waitpid(child.pid, 0)
@@ -216,6 +225,7 @@ class Forks:
 
     def _end(self, child: Child, code: int, used_s: float) -> None:
         self.children.remove(child)
+        _end_orphans({*self.mine, *(other.pid for other in self.children)})
         self._keep(child.name, code, used_s)
         killer, _ = _heard(child)
         if killer:
@@ -229,6 +239,25 @@ class Forks:
         data.durations_by_key[name] = used_s
         with change_cwd(".."):
             data.save()
+
+
+def _adopt_orphans() -> None:
+    """Have servers that a child leaves behind, killed in the middle of a test, become our own children."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "cannot adopt orphans")
+
+
+def _children() -> set[int]:
+    return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()}
+
+
+def _end_orphans(others: set[int]) -> None:
+    """Kill what a child that has ended left behind."""
+    for pid in _children() - others:
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def _heard(child: Child) -> tuple[Killer, dict[str, float]]:
@@ -253,6 +282,8 @@ def _run(session: pytest.Session, items: Sequence[pytest.Item], *, limited: bool
         signal.setitimer(signal.ITIMER_PROF, 0)
         used_s[item.nodeid] = time.process_time() - began
         if witness.killer:
+            # or servers that tests share would outlive this process
+            session._setupstate.teardown_exact(None)
             break
     return witness.killer, used_s
 

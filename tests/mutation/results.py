@@ -120,7 +120,11 @@ def _percent(counts: Mapping[str, int]) -> float:
 
 def _table(counts: Mapping[str, Counter[str]]) -> Table:
     columns = ["killed", "timed out", "survived", "no test", "explained", "not yet"]
-    table = Table("module", *columns, "% killed", title="mutants")
+    table = Table(title="mutants")
+    # the name is what tells the rows apart, however narrow the terminal is
+    table.add_column("module", no_wrap=True, min_width=max(map(len, counts), default=0))
+    for column in (*columns, "% killed"):
+        table.add_column(column)
     for module, kinds in counts.items():
         table.add_row(module, *(str(kinds[column] or "") for column in columns), f"{_percent(kinds):.1f}")
     total = sum(counts.values(), Counter[str]())

@@ -7,34 +7,35 @@ copy their decorators are applied by a line after them, which means the same.
 from __future__ import annotations
 
 import ast
-import shutil
 from pathlib import Path
 
-__all__ = ["FLOORS", "copy_tree", "undecorated"]
+from tests.mutation.parts import ROOT, Part
 
-ROOT = Path(__file__).parents[2]
+__all__ = ["copy_tree", "undecorated"]
 
 COPIED = ("settlement_core", "tests", "examples", "benchmarks", "README.md", "pyproject.toml")
 
-FLOORS = ("settlement_core/abc.py", "settlement_core/core", "settlement_core/values")
-"""What is mutated; `setup.cfg` says the same to mutmut."""
+INSTALLED = "node_modules"
+"""What is not ours, and large: the copy only points there."""
 
 _APPLIED_LATER = {"asynccontextmanager", "contextmanager", "property"}
 
 
-def copy_tree(folder: Path) -> None:
+def copy_tree(folder: Path, part: Part) -> None:
     """Make or renew the copy; what has not changed keeps its time, by which mutmut knows what to do again."""
     for name in COPIED:
         source = ROOT / name
         for path in [source] if source.is_file() else sorted(source.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                _write(folder / path.relative_to(ROOT), path)
-    shutil.copy(Path(__file__).with_name("setup.cfg"), folder / "setup.cfg")
+            if path.name == INSTALLED and not (folder / path.relative_to(ROOT)).exists():
+                (folder / path.relative_to(ROOT)).symlink_to(path)
+            if path.is_file() and not {"__pycache__", INSTALLED}.intersection(path.parts):
+                _write(folder / path.relative_to(ROOT), path, part)
+    (folder / "setup.cfg").write_text(part.settings(), encoding="utf-8")
 
 
-def _write(copy: Path, path: Path) -> None:
+def _write(copy: Path, path: Path, part: Part) -> None:
     content = path.read_bytes()
-    if path.suffix == ".py" and str(path.relative_to(ROOT)).startswith(FLOORS):
+    if part.mutates(path.relative_to(ROOT).as_posix()):
         content = undecorated(content.decode()).encode()
     if not copy.exists() or copy.read_bytes() != content:
         copy.parent.mkdir(parents=True, exist_ok=True)
