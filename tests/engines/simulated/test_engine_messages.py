@@ -11,7 +11,7 @@ import pytest
 from settlement_core.engines.simulated import SimulatedLedger
 from settlement_core.engines.simulated.messages import PeerError
 from settlement_core.values.errors import ConnectorError
-from tests.engines.simulated.world import D, FakeServices, open_pair, open_side, transfer
+from tests.engines.simulated.world import D, FakeServices, balances, open_pair, open_side, transfer
 
 pytestmark = pytest.mark.anyio
 
@@ -100,6 +100,44 @@ async def test_a_peers_garbage_question_is_answered_and_changes_nothing(
         await alice.engine.submit(payment)
         ledger.mine(3)
     assert ledger.balance("carol") == 101
+
+
+async def test_each_accounts_own_peer_is_asked_and_paid(path: Path, ledger: SimulatedLedger) -> None:
+    """Two accounts, two peers: what is owed to one is never paid to the other."""
+
+    class TwoPeers(FakeServices):
+        async def send_message(self, account_id: str, message: Any) -> Any:
+            return {"type": "paymentDetails", "address": account_id, "memo": f"of-{account_id}"}
+
+    async with open_side(path, "alice", TwoPeers()) as alice:
+        for account_id, amount in (("bob", D(3)), ("carol", D(4))):
+            await alice.engine.submit(await alice.engine.prepare(account_id, amount, f"to-{account_id}"))
+        ledger.mine(3)
+    assert balances(ledger) == {"alice": D(93), "bob": D(103), "carol": D(104)}
+
+
+async def test_the_errors_say_whose_peer_said_what(path: Path, ledger: SimulatedLedger) -> None:
+    """To the operator, whose account it is and what came; to the peer, what was wrong with its message."""
+
+    async def say_nothing(_: Any) -> Any:
+        return {"type": "paymentDetails"}
+
+    async with open_side(path, "alice", FakeServices(peer=say_nothing)) as alice:
+        with pytest.raises(PeerError, match="the peer of account 'them' did not .*: its answer holds none"):
+            await alice.engine.setup_account("them")
+        alice.services.peer = lambda _: say_no()
+        with pytest.raises(PeerError, match="the peer of account 'them' .*; its answer was 'no'"):
+            await alice.engine.setup_account("them")
+        question = {"type": "paymentDetails", "address": "nobody", "memo": "x"}
+        answer = await alice.engine.handle_message("them", question)
+        assert "address 'nobody' does not exist" in answer["message"]
+        answer = await alice.engine.handle_message("them", {"type": "hello"})
+        assert answer["message"] == "this engine only knows messages of type paymentDetails"
+
+
+async def say_no() -> Any:
+    """Answer what no engine does."""
+    return "no"
 
 
 async def test_a_repeated_question_gets_the_same_answer(path: Path, ledger: SimulatedLedger) -> None:

@@ -168,6 +168,19 @@ async def test_absence_is_believed_only_of_a_replica_that_holds_the_payments_blo
     assert balances(ledger)["bob"] == 107
 
 
+async def test_a_payment_that_tells_no_height_is_looked_for_in_every_block(path: Path, ledger: SimulatedLedger) -> None:
+    """As an earlier version prepared it: its absence counts only if nothing was pruned."""
+    ledger.mine(5)
+    async with open_pair(path) as (alice, _):
+        payment = await alice.engine.prepare("them", D(7), "attempt-1")
+        assert isinstance(payment.reference, dict)
+        older = Payment(payment.amount, {name: value for name, value in payment.reference.items() if name != "since"})
+        assert await alice.engine.verify(older) == LATER_AND_AGAIN
+        ledger.set_fault_plan(FaultPlan(prune=1, pruned_below=1))
+        with pytest.raises(LedgerIncomplete):
+            await alice.engine.verify(older)
+
+
 async def test_somebody_elses_transfer_under_our_id_never_counts_as_ours(path: Path, ledger: SimulatedLedger) -> None:
     """Final money under our id, but to another or of another amount: neither settled nor free to pay again."""
     async with open_pair(path) as (alice, _):

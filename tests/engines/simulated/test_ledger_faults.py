@@ -216,6 +216,36 @@ def test_a_pruned_replica_answers_from_its_blocks_and_tells_which(ledger: Simula
     assert ([entry.tx_id for entry in page.entries], page.first_seq, page.last_seq) == (["late"], 2, 2)
 
 
+@pytest.mark.parametrize(("pruned_below", "held"), [(3, ["one", "two"]), (4, ["two"]), (5, [])])
+def test_a_pruned_replica_holds_its_first_block(ledger: SimulatedLedger, pruned_below: int, held: list[str]) -> None:
+    """One becomes final in block 3 and two in block 4: each is there if, and only if, its block is."""
+    ledger.submit(transfer("one"))
+    ledger.mine(1)
+    ledger.submit(transfer("two"))
+    ledger.mine(3)
+    ledger.set_fault_plan(FaultPlan(prune=1, pruned_below=pruned_below))
+    page = ledger.incoming("bob")
+    assert [entry.tx_id for entry in page.entries] == held
+    assert (page.first_seq, page.last_seq) == (3 - len(held), 2)
+    found = [name for name in ("one", "two") if ledger.lookup(name).state is TransferState.CONFIRMED]
+    assert found == held
+
+
+@pytest.mark.parametrize(("lag_at", "held"), [(2, []), (3, ["one"]), (4, ["one", "two"])])
+def test_a_lagging_replica_holds_its_last_block(ledger: SimulatedLedger, lag_at: int, held: list[str]) -> None:
+    """The same from the other end."""
+    ledger.submit(transfer("one"))
+    ledger.mine(1)
+    ledger.submit(transfer("two"))
+    ledger.mine(4)
+    ledger.set_fault_plan(FaultPlan(lag=1, lag_at=lag_at))
+    page = ledger.incoming("bob")
+    assert [entry.tx_id for entry in page.entries] == held
+    assert (page.first_seq, page.last_seq) == (1, len(held))
+    found = [name for name in ("one", "two") if ledger.lookup(name).state is TransferState.CONFIRMED]
+    assert found == held
+
+
 def test_duplicate_events_repeat_old_and_new_ones_but_hide_none(ledger: SimulatedLedger) -> None:
     """The page begins with what was delivered before, twice, and goes on with all that is new."""
     for number in (1, 2, 3):
