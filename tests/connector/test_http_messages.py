@@ -54,6 +54,10 @@ FAILURES = {
         http(307, b"", "location: http://elsewhere"),
         "307 Temporary Redirect: redirects are not followed, so the connector URL should be corrected",
     ),
+    "the first redirect": (
+        http(300, b"not the peer's answer"),
+        "300 Multiple Choices: redirects are not followed, so the connector URL should be corrected",
+    ),
     "nothing in it": (http(200), "200 OK without content, so the peer's engine did not answer"),
     "204": (b"HTTP/1.1 204 No\r\n\r\n", "204 No Content without content, so the peer's engine did not answer"),
     "too long": (
