@@ -35,7 +35,7 @@ def copy_tree(folder: Path, part: Part) -> None:
 
 def _write(copy: Path, path: Path, part: Part) -> None:
     content = path.read_bytes()
-    if part.mutates(path.relative_to(ROOT).as_posix()):
+    if path.suffix == ".py" and part.mutates(path.relative_to(ROOT).as_posix()):
         content = undecorated(content.decode()).encode()
     if not copy.exists() or copy.read_bytes() != content:
         copy.parent.mkdir(parents=True, exist_ok=True)

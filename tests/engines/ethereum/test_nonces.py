@@ -272,6 +272,25 @@ async def test_a_nonce_used_by_a_stranger_stops_paying_with_an_alarm(node: Anvil
         assert await side.engine.verify(again) == Settled(D(7))
 
 
+async def test_an_alarm_stops_what_was_not_submitted_and_nothing_else(node: Anvil) -> None:
+    """Of two payments prepared before it, the submitted one still goes out again, and applies; the other waits."""
+    before = node.balance(peer_address())
+    async with open_stepped(node) as side:
+        await side.pay(attempt="attempt-1")
+        await foreign(side, nonce=0, to=dev_accounts()[9].address, value=1)
+        submitted = await side.pay("2", attempt="attempt-2")
+        waiting = await side.prepare("3", attempt="attempt-3")
+        await side.look(blocks=3)
+        assert "key is in use elsewhere" in (await side.engine.status())["alarm"]
+        with pytest.raises(SettlementFailed, match="key is in use elsewhere"):
+            await side.engine.submit(waiting)
+        await side.engine.submit(submitted)
+        await side.look(blocks=3)
+        assert await side.engine.verify(submitted) == Settled(D(2))
+        assert isinstance(await side.engine.verify(waiting), Pending)
+    assert node.balance(peer_address()) - before == 2 * ETHER
+
+
 async def test_our_payment_hurried_up_by_a_wallet_is_settled_and_alarms(node: Anvil) -> None:
     """The same payment with another fee paid the peer: it is not paid again, although we did not sign that."""
     before = node.balance(peer_address())
