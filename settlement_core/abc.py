@@ -85,7 +85,8 @@ class SettlementEngine(Protocol):
     async def settle(self, account_id: str, amount: Decimal) -> Decimal:
         """Pay the peer up to `amount` standard units; return how much was paid.
 
-        Less than asked is queued again. Raise `SettlementFailed` if nothing moved *for certain*.
+        Less than asked is queued again. Raise `SettlementFailed` if nothing moved *for certain*; an exception group
+        that holds nothing else, such as a task group's, counts as one.
         """
         ...
 

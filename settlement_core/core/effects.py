@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("settlement_core")
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Foreign code raised; what it had done by then is unknown, unless `error` says so."""
+    """Foreign code raised; what it had done by then is unknown, unless the kind of all its errors says so."""
 
     error: BaseException
 
@@ -26,6 +26,15 @@ class Failed:
     def reason(self) -> str:
         """Return what happened in one line."""
         return describe(self.error)
+
+    def words_if_only(self, kind: type[Exception]) -> str | None:
+        """Return the messages of the errors if all of them are of this kind, else None.
+
+        A task group wraps the error of a child task in an exception group, also in groups within groups. A group that
+        holds anything else means that something else happened, too.
+        """
+        errors = list(_leaves(self.error))
+        return "; ".join(map(str, errors)) if all(isinstance(error, kind) for error in errors) else None
 
 
 async def perform(call: Callable[[], Awaitable[T]], *, misbehaved: Callable[[str], None]) -> T | Failed:
@@ -54,7 +63,7 @@ async def perform(call: Callable[[], Awaitable[T]], *, misbehaved: Callable[[str
             raise other from None
         if not anyio.get_current_task().has_pending_cancellation():
             return Failed(group)
-        raise _first_leaf(rest) from None
+        raise next(_leaves(rest)) from None
 
 
 def describe(error: BaseException) -> str:
@@ -65,7 +74,9 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _first_leaf(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error

@@ -82,8 +82,9 @@ class OutgoingLane(Lane):
         self.doing = "settling"
         answer = await perform(lambda: engine.settle(self.account_id, attempt.amount), misbehaved=self._misbehaved)
         if isinstance(answer, Failed):
-            if isinstance(answer.error, SettlementFailed):
-                await self._record(attempt, ZERO, shortfall=f"nothing was settled: {answer.error}")
+            failed = answer.words_if_only(SettlementFailed)
+            if failed is not None:
+                await self._record(attempt, ZERO, shortfall=f"nothing was settled: {failed}")
             else:
                 await self._doubt(attempt, f"settle did not answer but raised {answer.reason}")
             return
@@ -131,8 +132,9 @@ class OutgoingLane(Lane):
             await self._record(attempt, ZERO, shortfall="the engine finds it not worth paying yet")
             return None
         if isinstance(answer, Failed):
-            if isinstance(answer.error, SettlementFailed):
-                await self._record(attempt, ZERO, shortfall=f"nothing was prepared: {answer.error}")
+            failed = answer.words_if_only(SettlementFailed)
+            if failed is not None:
+                await self._record(attempt, ZERO, shortfall=f"nothing was prepared: {failed}")
             else:
                 reason = f"prepare raised {answer.reason}"
                 await self.rest(self.failed(reason), reason)

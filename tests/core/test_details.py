@@ -75,15 +75,17 @@ async def test_settling_nothing_is_refused() -> None:
     assert world.account().outgoing.entered == 0
 
 
-async def test_an_engine_may_know_already_while_preparing_that_nothing_can_move() -> None:
-    """`SettlementFailed` from prepare hands the money back; it is prepared anew after the back-off."""
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_an_engine_may_know_already_while_preparing_that_nothing_can_move(grouped: bool) -> None:
+    """`SettlementFailed` from prepare, alone or in a group, hands the money back; the back-off prepares it again."""
     attempts: list[str] = []
 
     class Unwilling(VerifiableEngine):
         async def prepare(self, account_id: str, amount: Decimal, attempt_id: str) -> Payment | None:
             attempts.append(attempt_id)
             if len(attempts) == 1:
-                raise SettlementFailed("peer has no address yet")
+                failed = SettlementFailed("peer has no address yet")
+                raise ExceptionGroup("unhandled errors in a TaskGroup", [failed]) if grouped else failed
             return await super().prepare(account_id, amount, attempt_id)
 
     world = World(Unwilling(MemoryLedger()))

@@ -11,7 +11,13 @@ import pytest
 
 from settlement_core.core.config import CoreConfig
 from settlement_core.values.errors import IdempotencyConflict, SettlementFailed, UnknownAccount
-from settlement_core.values.events import AccountHalted, SettlementInDoubt, SettlementRecorded, SettlementRequested
+from settlement_core.values.events import (
+    AccountHalted,
+    AttemptWaiting,
+    SettlementInDoubt,
+    SettlementRecorded,
+    SettlementRequested,
+)
 from settlement_core.values.records import AttemptState
 from tests.core.worlds import D, MinimalEngine, World, until
 
@@ -96,7 +102,36 @@ async def test_what_was_not_settled_is_offered_again_after_a_back_off() -> None:
     assert [amount for _, _, amount in world.engine.calls] == [9, 9, 9, 9]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("boom"), ExceptionGroup("several", [ValueError("a"), OSError("b")])])
+async def test_a_settlement_that_failed_for_certain_inside_task_groups_is_tried_again() -> None:
+    """Two nested task groups wrap `SettlementFailed` into groups; nothing is in doubt, and the back-off pays it."""
+
+    async def fail(words: str) -> NoReturn:
+        raise SettlementFailed(words)
+
+    async def failing(_: Decimal) -> None:
+        async with anyio.create_task_group() as outer, anyio.create_task_group() as inner:
+            inner.start_soon(fail, "no route")
+            outer.start_soon(fail, "no liquidity")
+
+    world = World(MinimalEngine([failing]))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(9), "a")
+        await until(lambda: world.account().outgoing.settled == 9)
+    assert [when for when, _, _ in world.engine.calls] == pytest.approx([0, 5], abs=0.02)
+    (told,) = world.ears.of(AttemptWaiting)
+    assert set(told.reason.removeprefix("nothing was settled: ").split("; ")) == {"no route", "no liquidity"}
+    assert not world.ears.of(SettlementInDoubt)
+
+
+_UNCLEAR = [
+    RuntimeError("boom"),
+    ExceptionGroup("several", [ValueError("a"), OSError("b")]),
+    ExceptionGroup("several", [SettlementFailed("no route"), ExceptionGroup("more", [OSError("b")])]),
+]
+
+
+@pytest.mark.parametrize("error", _UNCLEAR, ids=repr)
 async def test_an_unclear_outcome_is_in_doubt_and_never_paid_again(error: Exception) -> None:
     """The account goes on with new money; the unclear amount is shown with its reason."""
 
