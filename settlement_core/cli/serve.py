@@ -102,7 +102,11 @@ _PORT = click.IntRange(-1, 65535)
     type=click.IntRange(0, 255),
     help="Credit only down to this scale; dust waits until it adds up.",
 )
-@option("--credit-cap", type=AMOUNT, help="Largest single credit, in standard units; unset: what 63 bits hold.")
+@option(
+    "--credit-cap",
+    type=AMOUNT,
+    help="Largest single credit, in standard units; unset: what 63 bits hold at --connector-scale.",
+)
 @option("--host", default="127.0.0.1", help="Address to listen on.")
 @option("--port", default=3000, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
 @option("--admin-host", default="127.0.0.1", help="Address of the operator's API.")

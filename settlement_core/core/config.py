@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from settlement_core.values.amounts import MAX_SCALE, check_amount
+from settlement_core.values.amounts import MAX_SCALE, check_amount, floor
 from settlement_core.values.backoff import CREDIT_BACKOFF, SETTLE_BACKOFF, Backoff
 
 __all__ = ["CoreConfig"]
@@ -22,8 +22,9 @@ class CoreConfig:
         credit_backoff: delays before a credit is offered to the connector again.
         max_entries: queued entries one attempt gathers at most.
         connector_scale: credit only down to this scale and keep the dust queued; None sends every digit.
-        credit_cap: largest single credit in standard units; None derives it from the scale so that no amount
-            on the wire exceeds 63 bits, which some connectors count with.
+        credit_cap: largest single credit in standard units; None means what 63 bits hold at `connector_scale`, if
+            that is known: many connectors count with 64. No integer on the wire exceeds 63 bits, as long as the
+            connector's or the ledger's scale is known.
         message_deadline_s: how long an engine may take over a peer's message; connectors repeat after 5 s.
         request_deadline_s: how long a request waits for the store before it is answered 503.
         shutdown_s: how long effects in flight may go on at shutdown before they are cut.
@@ -57,6 +58,12 @@ class CoreConfig:
             raise ValueError(f"connector_scale is 0 to {MAX_SCALE}, not {self.connector_scale}")
         if self.credit_cap is not None and check_amount(self.credit_cap, "credit_cap") == 0:
             raise ValueError("credit_cap is above zero")
+        scale, cap = self.connector_scale, self.credit_cap
+        if scale is not None and cap is not None and not floor(cap, scale):
+            raise ValueError(
+                f"credit_cap {cap:f} is less than one unit of connector_scale {scale}, "
+                "so nothing would ever be credited"
+            )
         if self.max_entries < 1:
             raise ValueError(f"max_entries is at least 1, not {self.max_entries}")
         if not 0 < self.poll_s <= self.lease_s / 3:

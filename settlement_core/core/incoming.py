@@ -5,22 +5,24 @@ A credit keeps its amount and its idempotency key for ever; only a person can ha
 
 from __future__ import annotations
 
-from decimal import Decimal
+from dataclasses import replace
 from functools import partial
 
 import anyio
 
 from settlement_core.abc import Acknowledged, Refused, Unanswered
 from settlement_core.core.lane import Lane
+from settlement_core.values.amounts import Quantity
 from settlement_core.values.backoff import Backoff
+from settlement_core.values.commands import Claim
 from settlement_core.values.errors import InvariantError
 from settlement_core.values.events import CreditAcknowledged, CreditHeld
 from settlement_core.values.records import Attempt, Direction, Step
 
 __all__ = ["IncomingLane"]
 
-# Connectors count in 64-bit integers of their own scale.
-_LARGEST_INTEGER = 2**63 - 1
+MAX_INTEGER = 2**63 - 1
+"""Connectors count in 64-bit integers of their own scale."""
 
 
 class IncomingLane(Lane):
@@ -34,14 +36,18 @@ class IncomingLane(Lane):
         """The delays between offers of the same credit."""
         return self.context.config.credit_backoff
 
-    def scale_and_cap(self) -> tuple[int | None, Decimal | None]:
-        """Return the connector's scale, if it has one, and a cap that keeps its integers from overflowing."""
+    def bound(self, claim: Claim) -> Claim:
+        """Claim what the connector can count: by the cap, or else by 63 bits of its scale, if that is known.
+
+        Whatever the cap, the integer that is sent stays within 63 bits, unless no scale is known at all, not even the
+        ledger's: then nothing is known of what anybody counts in.
+        """
         config = self.context.config
-        scale = config.connector_scale
-        if config.credit_cap is not None:
-            return scale, config.credit_cap
-        counted = scale if scale is not None else self.context.engine.asset_scale
-        return scale, None if counted is None else Decimal(_LARGEST_INTEGER).scaleb(-counted)
+        scale, cap = config.connector_scale, config.credit_cap
+        if cap is None and scale is not None:
+            cap = Quantity(str(MAX_INTEGER), scale).to_amount()
+        is_counted = scale is not None or self.context.engine.asset_scale is not None
+        return replace(claim, scale=scale, cap=cap, max_integer=MAX_INTEGER if is_counted else None)
 
     async def take_step(self, step: Step) -> None:
         """Nothing has to be set up before money that is here already is credited."""

@@ -162,8 +162,8 @@ class Lane(ABC):
         """Set the account up, or tear it down."""
 
     @abstractmethod
-    def scale_and_cap(self) -> tuple[int | None, Decimal | None]:
-        """Return the finest scale an attempt of this direction may have, and its largest amount."""
+    def bound(self, claim: Claim) -> Claim:
+        """Return the claim with the bounds on an attempt of this direction: how fine it may be, and how large."""
 
     @property
     @abstractmethod
@@ -235,17 +235,15 @@ class Lane(ABC):
         self._ended = not ending.repeated
 
     def _claiming(self, attempt_id: str) -> Claim:
-        scale, cap = self.scale_and_cap()
-        return Claim(
+        claim = Claim(
             account_id=self.account_id,
             direction=self.direction,
             attempt_id=attempt_id,
             at=self.context.now(),
             max_entries=self.context.config.max_entries,
-            scale=scale,
-            cap=cap,
             lease=self.lease,
         )
+        return self.bound(claim)
 
     def _closing(self, attempt_id: str, settled: Decimal) -> Close:
         return Close(

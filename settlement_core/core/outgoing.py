@@ -7,6 +7,7 @@ engine's payment is durable before it is first submitted, and only the ledger's 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from settlement_core.core.effects import Failed, perform
 from settlement_core.core.lane import Lane
 from settlement_core.values.amounts import ZERO, check_amount
 from settlement_core.values.backoff import HOUR_S, Backoff
-from settlement_core.values.commands import FinishStep, Note
+from settlement_core.values.commands import Claim, FinishStep, Note
 from settlement_core.values.errors import EngineError, InvalidAmount, SettlementFailed, UnknownAttempt
 from settlement_core.values.events import (
     AccountReady,
@@ -57,9 +58,9 @@ class OutgoingLane(Lane):
         """The delays between tries to pay."""
         return self.context.config.settle_backoff
 
-    def scale_and_cap(self) -> tuple[int | None, Decimal | None]:
-        """Return the ledger's scale: what is finer stays queued until it adds up."""
-        return self.context.engine.asset_scale, None
+    def bound(self, claim: Claim) -> Claim:
+        """Claim down to the ledger's scale: what is finer stays queued until it adds up."""
+        return replace(claim, scale=self.context.engine.asset_scale)
 
     async def perform(self, attempt: Attempt, *, fresh: bool) -> None:
         """Pay the attempt by whichever contract the engine fulfils."""

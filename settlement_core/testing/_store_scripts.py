@@ -134,6 +134,7 @@ _amounts = st.one_of(
 )
 _scales = st.sampled_from((None, None, 0, 2, 6, 255))
 _caps = st.sampled_from((None, None, Decimal(1), Decimal("1.005"), Decimal(10) ** 19))
+_max_integers = st.sampled_from((None, None, 9, 10_000, 2**63 - 1))
 
 
 # unique per account, as the core's are; most are new
@@ -170,7 +171,7 @@ def _money() -> st.SearchStrategy[c.Command[Any] | OnAttempt]:
         by=st.sampled_from(("carol", "dave")),
         reference=_json,
     )
-    bounded = _claims(max_entries=st.integers(1, 3), scale=_scales, cap=_caps)
+    bounded = _claims(max_entries=st.integers(1, 3), scale=_scales, cap=_caps, max_integer=_max_integers)
     return st.one_of(enqueue, enqueue, bounded, _claims(), on_attempt, on_attempt, on_attempt)
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "Quantity",
     "add",
     "check_amount",
+    "fit",
     "floor",
     "plain",
     "subtract",
@@ -62,6 +63,19 @@ def floor(amount: Decimal, scale: int) -> Decimal:
     if _places(amount) <= scale:
         return amount
     return _FLOORING.quantize(amount, Decimal((0, (1,), -scale)))
+
+
+def fit(amount: Decimal, max_integer: int) -> Decimal:
+    """Return the amount, cut to so few decimal places that `Quantity` writes it with an integer of at most this.
+
+    An amount whose whole part alone is larger becomes `max_integer` standard units. With 9 or more, an amount above
+    zero stays above zero.
+    """
+    written = Quantity.of(plain(amount))
+    integer, scale = int(written.amount), written.scale
+    while integer > max_integer and scale > 0:
+        integer, scale = integer // 10, scale - 1
+    return Quantity(str(min(integer, max_integer)), scale).to_amount()
 
 
 def plain(amount: Decimal) -> Decimal:

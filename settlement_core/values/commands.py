@@ -145,8 +145,9 @@ class Claim(Command["Claimed | NothingToClaim | StepDue"]):
     """Move queued entries into one new attempt, unless one is open: then that is the answer.
 
     Nothing else is begun in a paused account. A released attempt is opened again before anything new. What is finer
-    than `scale` or above `cap` queues again in the same step. At most `max_entries` entries are taken, but always
-    enough to reach one unit of `scale` if the queue holds one. Refused: `LeaseLost`, `UnknownAccount`.
+    than `scale` or above `cap` queues again in the same step, and so do the last digits of an amount that `Quantity`
+    would write with an integer above `max_integer`. At most `max_entries` entries are taken, but always enough to reach
+    one unit of `scale` if the queue holds one. Refused: `LeaseLost`, `UnknownAccount`.
     """
 
     account_id: str
@@ -156,6 +157,7 @@ class Claim(Command["Claimed | NothingToClaim | StepDue"]):
     max_entries: int = 1000
     scale: int | None = None
     cap: Decimal | None = None
+    max_integer: int | None = None
     lease: str = ""
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NoReturn
 
-from settlement_core.values.amounts import ZERO, add, floor, plain, subtract
+from settlement_core.values.amounts import ZERO, add, fit, floor, plain, subtract
 from settlement_core.values.commands import Claim, Close, Hold, Note, Release, Resolve
 from settlement_core.values.errors import AttemptConflict, SuspenseConflict
 from settlement_core.values.records import Attempt, AttemptState, Direction, Step, SuspenseItem
@@ -55,6 +55,8 @@ def plan_claim(queue: Iterable[Decimal], command: Claim) -> ClaimPlan | None:
         amount = gathered if command.scale is None else floor(gathered, command.scale)
     if command.cap is not None and amount > command.cap:
         amount = command.cap if command.scale is None else floor(command.cap, command.scale)
+    if command.max_integer is not None:
+        amount = fit(amount, command.max_integer)
     if amount <= 0:
         return None
     return ClaimPlan(count, plain(amount), plain(subtract(gathered, amount)))

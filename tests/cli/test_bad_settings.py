@@ -70,6 +70,10 @@ def error(*arguments: str, cwd: Path, **variables: str) -> str:
         (["engine.py", "--credit-cap", "0"], "a setting is wrong: credit_cap"),
         (["engine.py", "--credit-cap", "NaN"], "credit"),
         (["engine.py", "--credit-cap", "many"], "'many' is not a number"),
+        (
+            ["engine.py", "--credit-cap", "0.5", "--connector-scale", "0"],
+            "a setting is wrong: credit_cap 0.5 is less than one unit of connector_scale 0",
+        ),
         (["engine.py", "--connector-scale", "256"], "256 is not in the range 0<=x<=255"),
         (["engine.py", "--port", "65536"], "65536 is not in the range 0<=x<=65535"),
         (["engine.py", "--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid:3000: "),

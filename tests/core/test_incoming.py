@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from decimal import Inexact, Rounded, localcontext
 from itertools import pairwise
+from typing import Any
 
 import anyio
 import pytest
@@ -194,6 +196,40 @@ async def test_a_large_credit_leaves_in_parts_below_the_cap() -> None:
         await until(lambda: world.account().incoming.settled == 20)
     assert [amount for *_, amount in world.connector.offers][:2] == [D("9.223372036854775807")] * 2
     assert world.connector.total() == 20
+
+
+@pytest.mark.parametrize(
+    ("asset_scale", "config", "paid", "offered"),
+    [
+        # the connector's scale is known to be 2, so the ledger's 18 or 30 do not bound what it counts
+        (18, {"connector_scale": 2}, "1000000.5", ["1000000.5"]),
+        (30, {"connector_scale": 2}, "92233720368547758.08", ["92233720368547758.07", "0.01"]),
+        # the connector's scale is not known, and a credit travels with its own
+        (18, {}, "1000000", ["1000000"]),
+        (30, {}, "1", ["1"]),
+        (0, {}, "1E+20", ["9223372036854775807"] * 10 + ["7766279631452241930"]),
+        (None, {}, "1E+20", ["1E+20"]),
+        (30, {}, "0.123456789012345678901", ["0.1234567890123456789", "1E-21"]),
+        (30, {}, "0.987654321098765432109", ["0.987654321098765432", "1.09E-19"]),
+        # a cap bounds the amount, and what is sent stays within 63 bits all the same
+        (18, {"credit_cap": D(400_000)}, "1000000", ["400000", "400000", "200000"]),
+        (30, {"credit_cap": D("0.25")}, "0.3", ["0.25", "0.05"]),
+        (30, {"credit_cap": D(1)}, "0.123456789012345678901", ["0.1234567890123456789", "1E-21"]),
+    ],
+)
+@pytest.mark.parametrize("ambient", [{}, {"prec": 18}, {"prec": 3, "traps": [Inexact, Rounded]}], ids=repr)
+async def test_no_integer_that_is_sent_exceeds_63_bits_and_no_credit_is_smaller_than_it_must_be(
+    asset_scale: int | None, config: dict[str, Any], paid: str, offered: list[str], ambient: dict[str, Any]
+) -> None:
+    """Whatever the ledger's scale, and whatever precision and traps the surrounding program gave its decimals."""
+    world = make_world(**config)
+    world.engine.asset_scale = asset_scale
+    with localcontext(**ambient):
+        async with world.core() as core:
+            await core.create_account("alice")
+            await world.services[0].credit_settlement("alice", D(paid), "a")
+            await until(lambda: world.account().incoming.settled == D(paid))
+    assert [amount for *_, amount in world.connector.offers] == list(map(D, offered))
 
 
 @pytest.mark.parametrize("amount", [D(0), D(-1), D("NaN"), D("sNaN"), D("Infinity"), 1, 1.5, "1", None, D("1e-256")])

@@ -155,19 +155,6 @@ async def test_a_request_gives_up_on_the_store_when_the_configuration_says() -> 
     assert world.account().outgoing.entered == 0
 
 
-async def test_a_credit_in_an_assets_own_scale_leaves_room_for_a_connectors_integers() -> None:
-    """Also where no scale of the connector is known: 2^63 - 1 of the smallest units at most."""
-    engine = MinimalEngine()
-    engine.asset_scale = 9  # type: ignore[attr-defined]
-    world = World(engine)
-    async with world.core() as core:
-        await core.create_account("alice")
-        await world.services[0].credit_settlement("alice", D(20_000_000_000), "tx")
-        await until(lambda: world.account().incoming.settled == 20_000_000_000)
-    largest = D("9223372036.854775807")
-    assert [attempt.amount for attempt in world.attempts()] == [largest, largest, D("1553255926.290448386")]
-
-
 async def test_rounds_of_sharing_begin_as_far_apart_as_configured() -> None:
     """A lease lasts three of them at least."""
     fleet, times = Fleet(CoreConfig(poll_s=2.0, lease_s=6.0)), []

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from settlement_core.values.amounts import add, floor, total
+from settlement_core.values.amounts import Quantity, add, floor, total
 from settlement_core.values.commands import Claim, Close, Hold, Note, Release, Resolve
 from settlement_core.values.decisions import (
     ClaimPlan,
@@ -37,7 +37,9 @@ amounts = st.one_of(
 )
 
 
-def _claim(*, max_entries: int = 1000, scale: int | None = None, cap: str | None = None) -> Claim:
+def _claim(
+    *, max_entries: int = 1000, scale: int | None = None, cap: str | None = None, max_integer: int | None = None
+) -> Claim:
     return Claim(
         account_id="alice",
         direction=Direction.OUTGOING,
@@ -46,6 +48,7 @@ def _claim(*, max_entries: int = 1000, scale: int | None = None, cap: str | None
         max_entries=max_entries,
         scale=scale,
         cap=None if cap is None else Decimal(cap),
+        max_integer=max_integer,
     )
 
 
@@ -69,6 +72,13 @@ def _plan(count: int, amount: str, dust: str) -> ClaimPlan:
         ("10", _claim(cap="0.5", scale=0), None),
         ("10", _claim(cap="10"), _plan(1, "10", "0")),
         ("100.00", _claim(scale=0), _plan(1, "100", "0")),
+        ("100", _claim(max_integer=100), _plan(1, "100", "0")),
+        ("100.000", _claim(max_integer=100), _plan(1, "100", "0")),
+        ("101", _claim(max_integer=100), _plan(1, "100", "1")),
+        ("1.001", _claim(max_integer=100), _plan(1, "1", "0.001")),
+        ("0.0123", _claim(max_integer=100), _plan(1, "0.012", "0.0003")),
+        ("12.34 5", _claim(max_integer=100, cap="3.456"), _plan(2, "3.4", "13.94")),
+        ("12.345", _claim(max_integer=200, scale=2), _plan(1, "12.3", "0.045")),
     ],
 )
 def test_a_claim_takes_what_can_go_and_leaves_the_dust(queue: str, claim: Claim, plan: ClaimPlan | None) -> None:
@@ -81,12 +91,13 @@ def test_a_claim_takes_what_can_go_and_leaves_the_dust(queue: str, claim: Claim,
     st.integers(1, 5),
     st.one_of(st.none(), st.sampled_from((0, 2, 255))),
     st.one_of(st.none(), amounts),
+    st.one_of(st.none(), st.integers(9, 2**63)),
 )
 def test_a_claim_neither_makes_nor_loses_money(
-    queue: list[Decimal], max_entries: int, scale: int | None, cap: Decimal | None
+    queue: list[Decimal], max_entries: int, scale: int | None, cap: Decimal | None, max_integer: int | None
 ) -> None:
-    """Amount and dust are exactly what was taken; the amount keeps to cap and scale; nothing payable is left behind."""
-    claim = replace(_claim(max_entries=max_entries, scale=scale), cap=cap)
+    """Amount and dust are exactly what was taken; the amount keeps to its bounds; nothing payable is left behind."""
+    claim = replace(_claim(max_entries=max_entries, scale=scale, max_integer=max_integer), cap=cap)
     plan = plan_claim(queue, claim)
     if plan is None:
         ceiling = total(queue) if cap is None else min(total(queue), cap)
@@ -97,6 +108,7 @@ def test_a_claim_neither_makes_nor_loses_money(
     assert plan.dust >= 0
     assert cap is None or plan.amount <= cap
     assert scale is None or floor(plan.amount, scale) == plan.amount
+    assert max_integer is None or int(Quantity.of(plan.amount).amount) <= max_integer
     # more than its bound only while what came before could not be paid
     fewer = queue[: plan.count - 1]
     assert plan.count <= max_entries or (scale is not None and floor(total(fewer), scale) == 0)
