@@ -305,7 +305,15 @@ class RestorableStore(Store, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """The connector took the credit."""
+    """The connector took the credit, or part of it.
+
+    Attributes:
+        credited: standard units, where it answered that it credited less than it was offered; None for all of it.
+        scale: the scale in which it counted `credited`.
+    """
+
+    credited: Decimal | None = None
+    scale: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +325,7 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An answer that says "never": the credit is held for a person."""
+    """An answer that says "never": the credit is held for an operator."""
 
     reason: str
 

@@ -1,8 +1,8 @@
 """Floor 3: the accounting system over HTTP (RFC 38, "Accounting System HTTP API").
 
 Every call is one request and one verdict. Nothing is sent twice here: the core repeats an unanswered credit, under
-the same key. The status line alone decides a credit, so a broken or endless body can neither undo an
-acknowledgement nor make one.
+the same key. The status line decides a credit, so a broken or endless body can neither undo an acknowledgement nor make
+one. Only the whole body of a 2xx may say that less was credited than offered.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import anyio
 
 from settlement_core.abc import Acknowledged, CreditOutcome, Refused, Unanswered
 from settlement_core.values.amounts import Quantity, check_amount, plain
-from settlement_core.values.errors import ConnectorError, InvalidIdentifier, LocalError
+from settlement_core.values.errors import ConnectorError, InvalidIdentifier, InvalidQuantity, LocalError
 from settlement_core.values.identifiers import check_account_id, check_key
 from settlement_core.values.json_text import decode_json
 
@@ -37,7 +37,7 @@ __all__ = ["CREDIT_OUTCOMES", "HttpConnector", "credit_outcome", "open_connector
 StrPath: TypeAlias = str | os.PathLike[str]
 
 MAX_EXPLANATION: Final = 64 * 1024
-"""Bytes read of an answer to a credit: its status decides, the rest is only quoted."""
+"""Bytes read of an answer to a credit: a quantity is short, and anything else is only quoted."""
 
 MAX_MESSAGE: Final = 100 * 1024
 """Bytes of an answered message; connectors carry at most 32,767 (WIRE, "Message proxying")."""
@@ -54,7 +54,7 @@ MAX_EXCERPT: Final = 200
 REDIRECTED: Final = "redirects are not followed, so the connector URL should be corrected"
 
 CREDIT_OUTCOMES: Final[tuple[tuple[Container[int], type[Acknowledged | Unanswered | Refused]], ...]] = (
-    (range(200, 300), Acknowledged),  # whatever the body: they vary too much to mean anything (WIRE 5, row 10)
+    (range(200, 300), Acknowledged),  # whatever the body, unless it says that less was credited (WIRE 5, row 10)
     # A redirect does not say what became of the credit. Followed, it could take money to another host or
     # become a GET; held, each credit would need a person though nobody ever refused it. The same credit under the
     # same key is safe to repeat, and goes through by itself once URL or proxy are corrected.
@@ -67,7 +67,7 @@ CREDIT_OUTCOMES: Final[tuple[tuple[Container[int], type[Acknowledged | Unanswere
 
 
 def credit_outcome(status: int, explanation: str) -> CreditOutcome:
-    """Return what an answer to a credit means."""
+    """Return what the status of an answer to a credit means."""
     kind = next((kind for statuses, kind in CREDIT_OUTCOMES if status in statuses), Unanswered)
     return Acknowledged() if issubclass(kind, Acknowledged) else kind(explanation)
 
@@ -124,9 +124,10 @@ class HttpConnector:
             max_bytes=MAX_EXPLANATION,
             body_s=EXPLANATION_S,
         )
-        if isinstance(answer, str):
-            return Unanswered(answer)
-        return credit_outcome(answer.status, self._explain(answer))
+        if isinstance(answer, Unanswered):
+            return answer
+        outcome = credit_outcome(answer.status, self._explain(answer))
+        return _credited(answer, amount) if isinstance(outcome, Acknowledged) else outcome
 
     async def send_message(self, account_id: str, message: bytes) -> bytes:
         """Have the connector carry a message to the peer's engine and return its answer, which is not empty.
@@ -140,8 +141,8 @@ class HttpConnector:
             max_bytes=MAX_MESSAGE,
             body_s=self._timeout_s,
         )
-        if isinstance(answer, str):
-            problem = answer
+        if isinstance(answer, Unanswered):
+            problem = answer.reason
         elif not 200 <= answer.status < 300:
             problem = self._explain(answer)
         elif answer.flaw:
@@ -157,8 +158,8 @@ class HttpConnector:
 
     async def _post(
         self, path: str, content: bytes, *, headers: dict[str, str], max_bytes: int, body_s: float
-    ) -> _Answer | str:
-        """Send one request and return its answer, or the reason why there is none, within the timeout."""
+    ) -> _Answer | Unanswered:
+        """Send one request and return its answer, or why there is none, within the timeout."""
         import httpx2  # noqa: PLC0415  only who opened a connector pays for it
 
         deadline = anyio.current_time() + self._timeout_s
@@ -168,9 +169,9 @@ class HttpConnector:
             with anyio.fail_after(self._timeout_s):
                 response = await self._transport.handle_async_request(request)
         except TimeoutError:
-            return f"no answer within {self._timeout_s:g} s"
+            return Unanswered(f"no answer within {self._timeout_s:g} s")
         except Exception as error:  # noqa: BLE001  whatever HTTP library or loop make of it, there is no answer
-            return self._no_answer(error)
+            return Unanswered(self._no_answer(error))
         try:
             body, flaw = await _read(response, max_bytes, min(deadline, anyio.current_time() + body_s))
         finally:
@@ -202,6 +203,21 @@ class HttpConnector:
         for secret in self._secrets:
             text = text.replace(secret, "[secret]")
         return text if len(text) <= MAX_EXCERPT else text[: MAX_EXCERPT - 1] + "…"
+
+
+def _credited(answer: _Answer, offered: Decimal) -> Acknowledged:
+    """Return how much a 2xx acknowledges: less than offered only if its whole body is a quantity that says so.
+
+    The Java connector floors what is finer than its account, and answers with what it credited (WIRE, section 2).
+    """
+    if answer.flaw or answer.encoded:
+        return Acknowledged()
+    try:
+        said = Quantity.parse(decode_json(answer.body))
+    except (ValueError, InvalidQuantity):
+        return Acknowledged()
+    amount = said.to_amount()
+    return Acknowledged(plain(amount), said.scale) if amount < offered else Acknowledged()
 
 
 async def _read(response: httpx2.Response, max_bytes: int, deadline: float) -> tuple[bytes, str]:

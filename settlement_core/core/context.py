@@ -26,6 +26,7 @@ class Context:
         chance: random numbers in [0, 1), for jitter only.
         at_rest: told of a lane that starts waiting.
         crediting: the turns of those who offer a credit to the connector.
+        connector_scales: by account, the scale of a connector that credited less, as long as this core runs.
     """
 
     config: CoreConfig
@@ -38,6 +39,7 @@ class Context:
     chance: Callable[[], float]
     at_rest: Callable[[object], None] = field(default=lambda _lane: None)
     crediting: Turns = field(default_factory=Turns)
+    connector_scales: dict[str, int] = field(default_factory=dict)
     stopping: bool = False
 
     def now(self) -> float:

@@ -1,22 +1,23 @@
 """Incoming: the peer paid us over the ledger, and the connector is told until it has heard.
 
-A credit keeps its amount and its idempotency key for ever; only a person can have it offered under another.
+A credit keeps its amount and its idempotency key for ever; only an operator can have it offered under another.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 
 import anyio
 
 from settlement_core.abc import Acknowledged, Refused, Unanswered
 from settlement_core.core.lane import Lane
-from settlement_core.values.amounts import Quantity
+from settlement_core.values.amounts import Quantity, check_amount, floor, plain
 from settlement_core.values.backoff import Backoff
 from settlement_core.values.commands import Claim
-from settlement_core.values.errors import InvariantError
-from settlement_core.values.events import CreditAcknowledged, CreditHeld
+from settlement_core.values.errors import InvalidAmount, InvariantError
+from settlement_core.values.events import CreditAcknowledged, CreditedLess, CreditHeld
 from settlement_core.values.records import Attempt, Direction, Step
 
 __all__ = ["IncomingLane"]
@@ -37,13 +38,14 @@ class IncomingLane(Lane):
         return self.context.config.credit_backoff
 
     def bound(self, claim: Claim) -> Claim:
-        """Claim what the connector can count: by the cap, or else by 63 bits of its scale, if that is known.
+        """Claim what the connector can count: by the cap, or else by 63 bits of its scale, if set or learned.
 
         Whatever the cap, the integer that is sent stays within 63 bits, unless no scale is known at all, not even the
         ledger's: then nothing is known of what anybody counts in.
         """
         config = self.context.config
-        scale, cap = config.connector_scale, config.credit_cap
+        scales = (config.connector_scale, self.context.connector_scales.get(self.account_id))
+        scale, cap = min((known for known in scales if known is not None), default=None), config.credit_cap
         if cap is None and scale is not None:
             cap = Quantity(str(MAX_INTEGER), scale).to_amount()
         is_counted = scale is not None or self.context.engine.asset_scale is not None
@@ -58,36 +60,78 @@ class IncomingLane(Lane):
         del fresh  # a credit from before a restart is offered again like any other
         started = anyio.current_time()
         while await self._is_our_turn():
-            try:
-                await self.confirm()
-                self.doing = "crediting"
-                outcome: object = await self.context.connector.credit(
-                    self.account_id, attempt.amount, attempt.attempt_id
-                )
-            finally:
-                self.context.crediting.end()
-            match outcome:
-                case Acknowledged():
-                    await self.close(attempt, attempt.amount, partial(self._acknowledged, attempt, started))
-                    self.succeeded()
+            match await self._offer(attempt):
+                case Acknowledged() as answer:
+                    await self._book(attempt, answer, started)
                     return
                 case Refused(reason):
-                    held = CreditHeld(
-                        account_id=self.account_id,
-                        attempt_id=attempt.attempt_id,
-                        amount=attempt.amount,
-                        reason=reason,
-                    )
-                    await self.park(attempt, reason, partial(self.context.observe, held))
-                    self.succeeded()
+                    await self._hold(attempt, reason)
                     return
                 case Unanswered(reason):
                     await self.rest(self.failed(reason), reason)
-                case _:
-                    raise InvariantError(
-                        f"the connector broke its contract for credit {attempt.attempt_id!r}: it returned {outcome!r}; "
-                        f"nothing was recorded, account {self.account_id!r} halts with the attempt open"
-                    )
+                case outcome:
+                    raise self._broken(attempt, f"it returned {outcome!r}")
+
+    async def _offer(self, attempt: Attempt) -> object:
+        """Return what the connector answers."""
+        try:
+            await self.confirm()
+            self.doing = "crediting"
+            return await self.context.connector.credit(self.account_id, attempt.amount, attempt.attempt_id)
+        finally:
+            self.context.crediting.end()
+
+    async def _hold(self, attempt: Attempt, reason: str) -> None:
+        held = CreditHeld(
+            account_id=self.account_id, attempt_id=attempt.attempt_id, amount=attempt.amount, reason=reason
+        )
+        await self.park(attempt, reason, partial(self.context.observe, held))
+        self.succeeded()
+
+    async def _book(self, attempt: Attempt, answer: Acknowledged, started: float) -> None:
+        """Record what was credited; the rest is queued, until it adds up to what the connector can count."""
+        credited = attempt.amount if answer.credited is None else self._within(answer, attempt)
+        less = credited < attempt.amount
+        floored = less and answer.scale is not None and credited == floor(attempt.amount, answer.scale)
+        if floored and answer.scale is not None:
+            self._learn(attempt, credited, answer.scale)
+        await self.close(attempt, credited, partial(self._acknowledged, attempt, credited, started))
+        if credited > 0 or not less:
+            self.succeeded()
+        if less and not floored:
+            # at once it might answer the same again and again
+            reason = f"the connector credited {credited:f} of {attempt.amount:f}"
+            await self.rest(self.failed(reason), reason)
+
+    def _learn(self, attempt: Attempt, credited: Decimal, scale: int) -> None:
+        """Claim down to this scale from now on. What is claimed so can only be cut at a smaller one, so this ends."""
+        known = self.context.connector_scales.get(self.account_id)
+        if known is None:
+            self.context.observe(
+                CreditedLess(
+                    account_id=self.account_id,
+                    attempt_id=attempt.attempt_id,
+                    offered=attempt.amount,
+                    credited=credited,
+                    scale=scale,
+                )
+            )
+        self.context.connector_scales[self.account_id] = scale if known is None else min(known, scale)
+
+    def _within(self, answer: Acknowledged, attempt: Attempt) -> Decimal:
+        try:
+            credited = check_amount(answer.credited, "credited amount")
+        except InvalidAmount as problem:
+            raise self._broken(attempt, f"it credited {answer.credited!r:.100}: {problem.problem}") from None
+        if credited > attempt.amount:
+            raise self._broken(attempt, f"it credited {credited:f}, more than it was offered")
+        return plain(credited)
+
+    def _broken(self, attempt: Attempt, found: str) -> InvariantError:
+        return InvariantError(
+            f"the connector broke its contract for credit {attempt.attempt_id!r}: {found}; "
+            f"nothing was recorded, account {self.account_id!r} halts with the attempt open"
+        )
 
     async def _is_our_turn(self) -> bool:
         """Wait for our turn, which whoever asked gives back; False, without it, if we stop instead."""
@@ -98,12 +142,12 @@ class IncomingLane(Lane):
             return False
         return True
 
-    def _acknowledged(self, attempt: Attempt, started: float) -> None:
+    def _acknowledged(self, attempt: Attempt, credited: Decimal, started: float) -> None:
         self.context.observe(
             CreditAcknowledged(
                 account_id=self.account_id,
                 attempt_id=attempt.attempt_id,
-                amount=attempt.amount,
+                amount=credited,
                 took_s=anyio.current_time() - started,
             )
         )

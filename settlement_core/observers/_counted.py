@@ -82,6 +82,9 @@ COUNTED: Final[Mapping[type[e.Event], Counted]] = MappingProxyType(
         e.CreditHeld: Counted(
             name="credits_held", says="Credits refused by the connector, which a person has to release", amount="amount"
         ),
+        e.CreditedLess: Counted(
+            name="credited_less", says="Accounts that the connector counts more coarsely than it was credited"
+        ),
         e.MoneyUnattributed: Counted(
             name="unattributed", says="Incoming settlements whose owner nobody can tell", amount="amount"
         ),

@@ -41,6 +41,8 @@ def message_of(event: Event) -> Message | None:
             facts = {"amount": f"{event.amount:f}", "attempted": f"{event.attempted:f}", "attempt": event.attempt_id}
             return Message("settled", event.account_id, facts)
         case CreditAcknowledged():
+            if event.amount == 0:
+                return None
             facts = {"amount": f"{event.amount:f}", "attempt": event.attempt_id}
             return Message("credited", event.account_id, facts)
         case SettlementInDoubt() | CreditHeld():

@@ -20,6 +20,7 @@ __all__ = [
     "CoreStopped",
     "CreditAcknowledged",
     "CreditHeld",
+    "CreditedLess",
     "DecisionTaken",
     "EngineMisbehaved",
     "Event",
@@ -172,13 +173,29 @@ class SettlementInDoubt(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditAcknowledged(Event):
-    """The connector has credited an incoming settlement."""
+    """The connector has credited an incoming settlement, or answered how much less of it; `amount` is what it did."""
 
     text: ClassVar[str] = "account {account_id} credited {amount} in {took_s:.3f} s (attempt {attempt_id})"
     account_id: str
     attempt_id: str
     amount: Decimal
     took_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditedLess(Event):
+    """The connector counts an account more coarsely than a credit was. Emitted once per account and run."""
+
+    level: ClassVar[str] = "warning"
+    text: ClassVar[str] = (
+        "account {account_id} attempt {attempt_id}: the connector credited {credited} of {offered}, down to scale "
+        "{scale}; the rest is queued until it adds up; set --connector-scale {scale}"
+    )
+    account_id: str
+    attempt_id: str
+    offered: Decimal
+    credited: Decimal
+    scale: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,16 @@ async def test_every_other_4xx_refuses(status: int) -> None:
 
 BODIES = {
     "interledger.rs": http(201, b"RECEIVED"),
-    "java, floored": http(200, b'{"amount":"1","scale":0}', "content-type: application/json"),
+    "java": http(200, b'{"amount":"15","scale":1}', "content-type: application/json"),
+    "more": http(200, b'{"amount":"150000001","scale":8}', "content-type: application/json"),
+    "other JSON": http(200, b'{"credited":"1","scale":0}', "content-type: application/json"),
+    "a number": http(200, b'{"amount":1,"scale":0}', "content-type: application/json"),
+    "a list": http(200, b'[{"amount":"1","scale":0}]', "content-type: application/json"),
+    "below zero": http(200, b'{"amount":"-1","scale":0}', "content-type: application/json"),
+    "two values": http(200, b'{"amount":"1","scale":0} {}', "content-type: application/json"),
+    "compressed": http(200, gzip.compress(b'{"amount":"1","scale":0}'), "content-encoding: gzip"),
+    "quantity and more": http(200, b'{"amount":"1","scale":0}' + b" " * MAX_EXPLANATION),
+    "quantity broken off": b'HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"amount":"1","scale":0}',
     "garbage": http(200, b"\xff\x00{[", "content-type: application/json"),
     "too long": http(200, b"x" * (MAX_EXPLANATION * 2)),
     "broken off": b"HTTP/1.1 201 Created\r\ncontent-length: 100\r\n\r\nonly this",
@@ -68,14 +77,29 @@ BODIES = {
 
 
 @pytest.mark.parametrize("answer", BODIES.values(), ids=BODIES.keys())
-async def test_the_body_of_a_2xx_never_matters(answer: bytes) -> None:
-    """The status was sent because the credit was taken; a bad body must not have it sent again."""
+async def test_a_2xx_acknowledges_all_of_a_credit_whatever_its_body(answer: bytes) -> None:
+    """The status was sent because the credit was taken; only a whole quantity of less says otherwise."""
 
     async def play(_request: RawRequest, stream: anyio.abc.ByteStream) -> None:
         await stream.send(answer)
         await stream.aclose()
 
     assert await credit(play) == Acknowledged()
+
+
+@pytest.mark.parametrize("status", [200, 201])
+@pytest.mark.parametrize(
+    ("body", "credited", "scale"),
+    [
+        (b'{"amount":"1","scale":0}', "1", 0),
+        (b' {"scale":6,"amount":"0000001234","id":7}', "0.001234", 6),
+        (b'{"amount":"0","scale":6}', "0", 6),
+        (b'{"amount":"14999999999999999999999999","scale":25}', "1.4999999999999999999999999", 25),
+    ],
+)
+async def test_a_2xx_that_says_less_acknowledges_that(status: int, body: bytes, credited: str, scale: int) -> None:
+    """The Java connector answers with what it credited; the content type does not matter."""
+    assert await credit(always(http(status, body))) == Acknowledged(Decimal(credited), scale)
 
 
 async def test_a_2xx_whose_body_never_ends_acknowledges_within_the_timeout() -> None:

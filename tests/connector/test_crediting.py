@@ -1,0 +1,100 @@
+"""A core credits a connector with real habits over real sockets: what it credited, and nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import anyio
+import pytest
+
+from settlement_core.abc import AccountServices
+from settlement_core.connector import open_connector
+from settlement_core.core.config import CoreConfig
+from settlement_core.core.core import Core, open_core
+from settlement_core.stores.memory import create_memory_store
+from settlement_core.testing.connector import open_test_connector
+from settlement_core.values.backoff import Backoff
+from settlement_core.values.commands import Overview
+from settlement_core.values.events import CreditedLess, Event
+from settlement_core.values.records import Totals
+
+pytestmark = pytest.mark.anyio
+
+BACKOFF = Backoff(first_s=0.05, max_s=0.2)
+
+
+class Side:
+    """One engine's core, what it told, and its services."""
+
+    def __init__(self) -> None:
+        self.told: list[Event] = []
+        self.services: list[AccountServices] = []
+        self.core: Core | None = None
+
+    def observe(self, event: Event) -> None:
+        """Remember."""
+        self.told.append(event)
+
+    def connect(self, services: AccountServices) -> Side:
+        """Be the engine, too."""
+        self.services.append(services)
+        return self
+
+    async def settle(self, account_id: str, amount: Decimal) -> Decimal:
+        """Pay nobody."""
+        raise AssertionError((account_id, amount))
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        """Return the events of one type."""
+        return [event for event in self.told if isinstance(event, kind)]
+
+    async def paid(self, amount: str, settlement_id: str, account_id: str = "alice") -> None:
+        """Be paid by the peer."""
+        await self.services[0].credit_settlement(account_id, Decimal(amount), settlement_id)
+
+    async def incoming(self, account_id: str = "alice") -> Totals:
+        """Return what came in."""
+        assert self.core is not None
+        (account,) = await self.core.ask(Overview(account_id=account_id))
+        return account.incoming
+
+    async def until(self, condition: Callable[[Totals], bool]) -> Totals:
+        """Wait in real time until the incoming totals are so."""
+        with anyio.fail_after(60):
+            while not condition(totals := await self.incoming()):
+                await anyio.sleep(0.02)
+        return totals
+
+
+@asynccontextmanager
+async def open_side(url: str, *, timeout_s: float = 30, **config: Any) -> AsyncIterator[Side]:
+    """Run a core that credits the connector at this URL, with an account alice."""
+    side = Side()
+    settings = CoreConfig(credit_backoff=BACKOFF, **config)
+    async with (
+        open_connector(url, timeout_s=timeout_s) as connector,
+        open_core(
+            side.connect, store=create_memory_store(), connector=connector, config=settings, observer=side
+        ) as side.core,
+    ):
+        await side.core.create_account("alice")
+        yield side
+
+
+async def test_of_a_credit_finer_than_its_scale_the_java_connector_books_what_our_books_say() -> None:
+    """0.001234 of 0.001234567 at scale 6, the rest queued, one warning; the rest goes once it makes a unit."""
+    async with open_test_connector("java") as java, open_side(java.url) as side:
+        account = java.books.open("alice", scale=6)
+        await side.paid("0.001234567", "a")
+        totals = await side.until(lambda totals: totals.settled > 0)
+        assert (totals.settled, totals.queued) == (Decimal("0.001234"), Decimal("0.000000567"))
+        assert account.credited == totals.settled
+        await side.paid("0.000000434", "b")
+        totals = await side.until(lambda totals: totals.settled == Decimal("0.001235"))
+        assert (account.credited, totals.queued) == (totals.settled, Decimal("0.000000001"))
+        assert len(java.received) == 2
+        (warning,) = side.of(CreditedLess)
+        assert "--connector-scale 6" in str(warning)
