@@ -318,9 +318,15 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """No usable answer, or one that says "later": the same credit is offered again under the same key."""
+    """No usable answer, or one that says "later": the same credit is offered again under the same key.
+
+    Attributes:
+        reason: one line for an operator.
+        sent: False only if the request certainly never left.
+    """
 
     reason: str
+    sent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +340,10 @@ CreditOutcome: TypeAlias = Acknowledged | Unanswered | Refused
 
 
 class Connector(Protocol):
-    """The accounting system our accounts live in (RFC 38, "Accounting System HTTP API")."""
+    """The accounting system our accounts live in (RFC 38, "Accounting System HTTP API").
+
+    Optional member: `timeout_s: float`, the seconds after which nothing of one call to `credit` can reach it any more.
+    """
 
     async def credit(self, account_id: str, amount: Decimal, idempotency_key: str) -> CreditOutcome:
         """Tell the connector of an incoming settlement, exactly once per call. Never raises for a bad answer."""

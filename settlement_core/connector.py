@@ -84,7 +84,11 @@ class _Answer:
 
 
 class HttpConnector:
-    """A `Connector` reached at a base URL, by `open_connector`, which also ends it."""
+    """A `Connector` reached at a base URL, by `open_connector`, which also ends it.
+
+    Attributes:
+        timeout_s: seconds that one call may take as a whole.
+    """
 
     def __init__(
         self,
@@ -100,12 +104,12 @@ class HttpConnector:
         self._headers = headers
         self._origin = origin
         self._base = base
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._secrets = secrets
 
     def __repr__(self) -> str:
         """Show where it points, but no path: a secret base path serves as a password (WIRE 5, row 16)."""
-        return f"<HttpConnector {self._origin}, timeout {self._timeout_s:g} s>"
+        return f"<HttpConnector {self._origin}, timeout {self.timeout_s:g} s>"
 
     async def credit(self, account_id: str, amount: Decimal, idempotency_key: str) -> CreditOutcome:
         """Tell the connector of an incoming settlement by exactly one request, and say how it answered.
@@ -139,7 +143,7 @@ class HttpConnector:
             message,
             headers={"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"},
             max_bytes=MAX_MESSAGE,
-            body_s=self._timeout_s,
+            body_s=self.timeout_s,
         )
         if isinstance(answer, Unanswered):
             problem = answer.reason
@@ -162,14 +166,17 @@ class HttpConnector:
         """Send one request and return its answer, or why there is none, within the timeout."""
         import httpx2  # noqa: PLC0415  only who opened a connector pays for it
 
-        deadline = anyio.current_time() + self._timeout_s
+        deadline = anyio.current_time() + self.timeout_s
         request = httpx2.Request("POST", self._base + path, content=content, headers={**self._headers, **headers})
         try:
             # httpx's own timeouts begin anew with each byte; this one does not
-            with anyio.fail_after(self._timeout_s):
+            with anyio.fail_after(self.timeout_s):
                 response = await self._transport.handle_async_request(request)
         except TimeoutError:
-            return Unanswered(f"no answer within {self._timeout_s:g} s")
+            return Unanswered(f"no answer within {self.timeout_s:g} s")
+        except httpx2.ConnectError as error:
+            # there never was a connection, so the request certainly never left
+            return Unanswered(self._no_answer(error), sent=False)
         except Exception as error:  # noqa: BLE001  whatever HTTP library or loop make of it, there is no answer
             return Unanswered(self._no_answer(error))
         try:
@@ -187,7 +194,7 @@ class HttpConnector:
 
     def _no_answer(self, error: Exception) -> str:
         if "Timeout" in type(error).__name__:
-            return f"no answer within {self._timeout_s:g} s"
+            return f"no answer within {self.timeout_s:g} s"
         told: BaseException | None = error
         while told is not None and not str(told):  # trio's errors leave the words to their cause
             told = told.__cause__ or told.__context__

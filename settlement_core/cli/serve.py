@@ -107,6 +107,14 @@ _PORT = click.IntRange(-1, 65535)
     type=AMOUNT,
     help="Largest single credit, in standard units; unset: what 63 bits hold at --connector-scale.",
 )
+@option(
+    "--connector-memory",
+    "connector_memory_s",
+    type=SECONDS,
+    help="How long the connector remembers an idempotency key after its first use. A credit that was sent and not "
+    "answered is offered again only within this time, then held. Java connector: 300, Interledger.rs: 86400, "
+    "Rafiki: 0. Unset: offered again without end.",
+)
 @option("--host", default="127.0.0.1", help="Address to listen on.")
 @option("--port", default=3000, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
 @option("--admin-host", default="127.0.0.1", help="Address of the operator's API.")
@@ -249,6 +257,7 @@ def _core_config(settings: dict[str, Any]) -> CoreConfig:
         return CoreConfig(
             connector_scale=settings["connector_scale"],
             credit_cap=settings["credit_cap"],
+            connector_memory_s=settings["connector_memory_s"],
             create_unknown_accounts=settings["create_unknown_accounts"],
             shutdown_s=settings["shutdown_s"],
             lease_s=settings["lease_s"],

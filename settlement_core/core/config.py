@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from math import inf
 
 from settlement_core.values.amounts import MAX_SCALE, check_amount, floor
 from settlement_core.values.backoff import CREDIT_BACKOFF, SETTLE_BACKOFF, Backoff
@@ -25,6 +26,8 @@ class CoreConfig:
         credit_cap: largest single credit in standard units; None means what 63 bits hold at `connector_scale`, if
             that is known: many connectors count with 64. No integer on the wire exceeds 63 bits, as long as the
             connector's or the ledger's scale is known.
+        connector_memory_s: how long the connector remembers an idempotency key after its first use. A credit that may
+            have reached it and was not heard is not offered again later than that, but held. None: for ever.
         message_deadline_s: how long an engine may take over a peer's message; connectors repeat after 5 s.
         request_deadline_s: how long a request waits for the store before it is answered 503.
         shutdown_s: how long effects in flight may go on at shutdown before they are cut.
@@ -42,6 +45,7 @@ class CoreConfig:
     max_entries: int = 1000
     connector_scale: int | None = None
     credit_cap: Decimal | None = None
+    connector_memory_s: float | None = None
     message_deadline_s: float = 4.0
     request_deadline_s: float = 4.0
     shutdown_s: float = 10.0
@@ -64,6 +68,8 @@ class CoreConfig:
                 f"credit_cap {cap:f} is less than one unit of connector_scale {scale}, "
                 "so nothing would ever be credited"
             )
+        if self.connector_memory_s is not None and not 0 <= self.connector_memory_s < inf:
+            raise ValueError(f"connector_memory_s is a number of seconds, not {self.connector_memory_s:g}")
         if self.max_entries < 1:
             raise ValueError(f"max_entries is at least 1, not {self.max_entries}")
         if not 0 < self.poll_s <= self.lease_s / 3:

@@ -1,6 +1,7 @@
 """Incoming: the peer paid us over the ledger, and the connector is told until it has heard.
 
-A credit keeps its amount and its idempotency key for ever; only an operator can have it offered under another.
+A credit keeps its amount and its idempotency key for ever; only an operator can have it offered under another. A
+connector that is known to forget keys is not offered a credit that it may have taken and forgotten.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import anyio
 
 from settlement_core.abc import Acknowledged, Refused, Unanswered
 from settlement_core.core.lane import Lane
-from settlement_core.values.amounts import Quantity, check_amount, floor, plain
+from settlement_core.core.offers import Offers
+from settlement_core.values.amounts import ZERO, Quantity, check_amount, floor, plain
 from settlement_core.values.backoff import Backoff
 from settlement_core.values.commands import Claim
 from settlement_core.values.errors import InvalidAmount, InvariantError
@@ -24,6 +26,9 @@ __all__ = ["IncomingLane"]
 
 MAX_INTEGER = 2**63 - 1
 """Connectors count in 64-bit integers of their own scale."""
+
+
+_TOO_LATE = object()
 
 
 class IncomingLane(Lane):
@@ -56,28 +61,55 @@ class IncomingLane(Lane):
         raise AssertionError(step)
 
     async def perform(self, attempt: Attempt, *, fresh: bool) -> None:
-        """Offer the credit to the connector until it takes it, or refuses it for good."""
-        del fresh  # a credit from before a restart is offered again like any other
+        """Offer the credit to the connector until it takes it, refuses it for good, or may have forgotten its key."""
         started = anyio.current_time()
+        offers = self._offers_of(attempt, fresh=fresh)
         while await self._is_our_turn():
-            match await self._offer(attempt):
-                case Acknowledged() as answer:
-                    await self._book(attempt, answer, started)
+            began, wall = anyio.current_time(), self.context.now()
+            outcome = await self._offer(attempt, offers)
+            if outcome is _TOO_LATE:
+                await self._hold(attempt, offers.why_held())
+                return
+            match outcome:
+                case Acknowledged():
+                    await self._book(attempt, outcome, started)
                     return
                 case Refused(reason):
-                    await self._hold(attempt, reason)
+                    history = offers.history()
+                    await self._hold(attempt, f"{reason}; before that {history}" if history else reason)
                     return
-                case Unanswered(reason):
-                    await self.rest(self.failed(reason), reason)
-                case outcome:
+                case Unanswered(reason, sent):
+                    offers.add(reason, began=began, wall=wall, sent=sent)
+                    delay_s = self.failed(reason)
+                    if offers.is_too_late(anyio.current_time() + delay_s):
+                        await self._hold(attempt, offers.why_held())
+                        return
+                    await self.rest(delay_s, reason)
+                case _:
                     raise self._broken(attempt, f"it returned {outcome!r}")
+        if fresh and not offers.sent:
+            # no connector can know its key, so the next run need not wonder
+            await self.close(attempt, ZERO)
 
-    async def _offer(self, attempt: Attempt) -> object:
-        """Return what the connector answers."""
+    def _offers_of(self, attempt: Attempt, *, fresh: bool) -> Offers:
+        call_s: float = getattr(self.context.connector, "timeout_s", 0.0)
+        offers = Offers(memory_s=self.context.config.connector_memory_s, call_s=call_s)
+        # who released it has said that it may be offered from now on
+        if not fresh and not self.reopened:
+            offers.assume_earlier(claimed_wall=attempt.claimed_at, wall=self.context.now(), at=anyio.current_time())
+        return offers
+
+    async def _offer(self, attempt: Attempt, offers: Offers) -> object:
+        """Return what the connector answers, or `_TOO_LATE` without asking if it may have forgotten the key."""
         try:
             await self.confirm()
+            # no await between this and the call
+            if offers.is_too_late(anyio.current_time()):
+                return _TOO_LATE
             self.doing = "crediting"
-            return await self.context.connector.credit(self.account_id, attempt.amount, attempt.attempt_id)
+            with anyio.CancelScope(deadline=offers.end):
+                return await self.context.connector.credit(self.account_id, attempt.amount, attempt.attempt_id)
+            return Unanswered("no answer before the connector may have forgotten the key")
         finally:
             self.context.crediting.end()
 

@@ -66,6 +66,7 @@ class Lane(ABC):
         "lease",
         "next_try",
         "partition",
+        "reopened",
         "task",
         "was_cut",
     )
@@ -81,6 +82,8 @@ class Lane(ABC):
         self.was_cut = False
         self.doing = "starting"
         self.attempt_id = ""
+        self.reopened = False
+        """Whether the attempt was released by an operator, and not begun since."""
         self.error = ""
         self.next_try: float | None = None
         self._failures = 0
@@ -187,6 +190,7 @@ class Lane(ABC):
     async def _work_on(self, answer: Claimed) -> None:
         attempt = answer.attempt
         self.attempt_id = attempt.attempt_id
+        self.reopened = answer.reopened
         self.context.observe(
             AttemptClaimed(
                 account_id=self.account_id,

@@ -67,7 +67,7 @@ def claim(session: Session, command: c.Claim) -> c.Claimed | c.NothingToClaim | 
     if command.direction is Direction.OUTGOING and account.set_up:
         return c.StepDue(Step.SET_UP)
     if lane.released:
-        return _claimed(account, lane, _reopen(session, account, lane), fresh=False)
+        return replace(_claimed(account, lane, _reopen(session, account, lane), fresh=False), reopened=True)
     attempt_or_none = _take(session, account, lane, command) if lane.entries_queued else None
     if attempt_or_none is not None:
         return _claimed(account, lane, attempt_or_none, fresh=True)

@@ -200,7 +200,7 @@ class CreditedLess(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditHeld(Event):
-    """The connector refused a credit for good; a person has to release or resolve it."""
+    """The connector refused a credit for good, or may have forgotten its key; an operator releases or resolves it."""
 
     level: ClassVar[str] = "error"
     text: ClassVar[str] = "account {account_id} attempt {attempt_id}: credit of {amount} is held: {reason}"

@@ -50,7 +50,7 @@ class AttemptState(StrEnum):
     """Outgoing, and nobody here can know whether it was paid: a person resolves it."""
 
     HELD = "held"
-    """Incoming, and refused by the connector: a person releases or resolves it."""
+    """Incoming, and refused by the connector, or no longer safe to repeat: a person releases or resolves it."""
 
     RELEASED = "released"
     """Held before; to be offered to the connector again under the same key."""

@@ -172,7 +172,7 @@ class Books:
         if command.direction is Direction.OUTGOING and account.set_up:
             return c.StepDue(Step.SET_UP)
         if lane.released:
-            return self._claimed(account, self._reopen(account, lane), fresh=False)
+            return replace(self._claimed(account, self._reopen(account, lane), fresh=False), reopened=True)
         plan = decisions.plan_claim((account.entries[seq].amount for seq in lane.queue), command)
         if plan is not None:
             return self._claimed(account, self._take(account, lane, command, plan), fresh=True)

@@ -28,14 +28,16 @@ class Entered:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The account's open attempt; `fresh` unless it was opened by an earlier claim.
+    """The account's open attempt; `fresh` unless it was claimed before.
 
-    `more` tells whether anything is left to claim, or a step to take, once it has ended.
+    `more` tells whether anything is left to claim, or a step to take, once it has ended. `reopened` tells that an
+    operator had released the attempt, and that this very claim opened it again.
     """
 
     attempt: Attempt
     fresh: bool
     more: bool
+    reopened: bool = False
 
 
 @dataclass(frozen=True, slots=True)

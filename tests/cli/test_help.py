@@ -14,6 +14,7 @@ WORDS = {
         "Serve a settlement engine to a connector",
         "TARGET",
         "SETTLEMENT_CONNECTOR_URL",
+        "SETTLEMENT_CONNECTOR_MEMORY",
         "exit code",
         "/metrics",
         "--webhook-url",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -10,15 +12,15 @@ from typing import Any
 import anyio
 import pytest
 
-from settlement_core.abc import AccountServices
+from settlement_core.abc import AccountServices, Unanswered
 from settlement_core.connector import open_connector
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import Core, open_core
 from settlement_core.stores.memory import create_memory_store
-from settlement_core.testing.connector import open_test_connector
+from settlement_core.testing.connector import lose_reply, open_test_connector
 from settlement_core.values.backoff import Backoff
 from settlement_core.values.commands import Overview
-from settlement_core.values.events import CreditedLess, Event
+from settlement_core.values.events import CreditedLess, CreditHeld, Event
 from settlement_core.values.records import Totals
 
 pytestmark = pytest.mark.anyio
@@ -98,3 +100,57 @@ async def test_of_a_credit_finer_than_its_scale_the_java_connector_books_what_ou
         assert len(java.received) == 2
         (warning,) = side.of(CreditedLess)
         assert "--connector-scale 6" in str(warning)
+
+
+async def test_a_connector_that_forgets_keys_credits_once_with_its_memory_configured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The Java connector credits, its answer is lost, repetitions get 500 until it forgets the key, then are credited.
+
+    With its memory configured the credit is held before, with its history. Without, it is credited twice.
+    """
+    monkeypatch.setattr("settlement_core.testing.connector._habits.SPRING_CACHE_S", 1.5)
+    async with open_test_connector("java") as java:
+        account = java.books.open("alice")
+        java.faults = deque([lose_reply()])
+        async with open_side(java.url, timeout_s=0.5, connector_memory_s=1.5) as side:
+            await side.paid("3", "a")
+            await side.until(lambda totals: totals.parked == 3)
+            await anyio.sleep(2)
+            assert len(java.received) > 2
+            assert account.credited == 3
+            (held,) = side.of(CreditHeld)
+            assert "remembers for 1.5 s; offered" in held.reason
+            assert "500 Internal Server Error: java.util.LinkedHashMap cannot be cast to HttpEntity" in held.reason
+        java.faults = deque([lose_reply()])
+        async with open_side(java.url, timeout_s=0.5) as side:
+            await side.paid("4", "b")
+            await side.until(lambda totals: totals.settled == 4)
+            assert account.credited == 3 + 2 * 4
+
+
+async def test_a_connector_that_is_not_there_has_certainly_not_been_sent_the_credit() -> None:
+    """Connections are refused for longer than its memory; once it listens, the credit goes through."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+    async with open_side(f"http://127.0.0.1:{port}", timeout_s=0.2, connector_memory_s=0.4) as side:
+        await side.paid("3", "a")
+        await anyio.sleep(1)
+        assert (await side.incoming()).open == 3
+        async with open_test_connector("java", port=port) as java:
+            java.books.open("alice")
+            await side.until(lambda totals: totals.settled == 3)
+            assert java.account("alice").credited == 3
+
+
+async def test_only_a_refused_connection_is_certainly_not_sent() -> None:
+    """What was cut off or timed out may have arrived."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with open_connector(url, timeout_s=0.2) as connector:
+            assert await connector.credit("alice", Decimal(1), "key-1") == Unanswered("no answer within 0.2 s")
+    async with open_connector(url) as connector:
+        outcome = await connector.credit("alice", Decimal(1), "key-1")
+        assert isinstance(outcome, Unanswered)
+        assert not outcome.sent

@@ -127,7 +127,7 @@ const WORDS = {
 function wordsOf({ direction, state, settled, amount }) {
   const words = WORDS[direction];
   if (state === "in_doubt") return "is in doubt";
-  if (state === "held") return "is held: the connector refused it";
+  if (state === "held") return "is held until you decide";
   if (state === "released") return "was released, and is offered again";
   if (state === "open") return words.open;
   const all = shortened(amount);
