@@ -19,6 +19,7 @@ _COMMANDS = {
     "watch": ("settlement_core.cli.watch", "Watch a running server: what waits, what is tried again, what happens."),
     "attempts": ("settlement_core.cli.books", "List attempts: payments and credits, done and under way."),
     "resolve": ("settlement_core.cli.books", "Say what became of an attempt in doubt or held."),
+    "release": ("settlement_core.cli.books", "Offer held credits to the connector again, many by one decision."),
     "suspense": ("settlement_core.cli.books", "List, and assign, money whose owner is unknown."),
     "pause": ("settlement_core.cli.steering", "Begin nothing new with an account, until it is resumed."),
     "resume": ("settlement_core.cli.steering", "Go on with a paused account."),

@@ -34,6 +34,7 @@ __all__ = [
     "make_table",
     "on_books",
     "print_table",
+    "release",
     "resolve",
     "suspense",
 ]
@@ -161,6 +162,32 @@ def resolve(source: Source, *, as_json: bool, attempt_id: str, reason: str, by: 
         click.echo(json.dumps(_find(source, attempt_id)))
     else:
         click.echo(f"attempt {attempt_id} of account {attempt['account']} {told}")
+
+
+@click.command()
+@click.option("--account", help="All that are held of this account.")
+@click.option("--all-held", is_flag=True, help="All that are held.")
+@click.option("--reason", required=True, help="What was wrong, and is not any more; kept with each attempt.")
+@click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept with each attempt.")
+@on_books
+def release(source: Source, *, as_json: bool, account: str | None, all_held: bool, reason: str, by: str) -> None:
+    """Offer held credits to the connector again, each under its own key: all of them, or those of one account.
+
+    For when what held them is mended, such as a connector that did not know the accounts. Look at the reasons first: a
+    connector that took a credit and forgot its key (--connector-memory) would credit it again. Repeating the same
+    command is harmless. For a single one: settlement-core resolve ATTEMPT_ID --release.
+    """
+    if (account is not None) is all_held:
+        raise click.UsageError("say exactly one of --account ACCOUNT and --all-held")
+    held = list(_attempts(source, account, (AttemptState.HELD.value,)))
+    for attempt in held:
+        source.release(attempt, reason=reason, by=by)
+    if as_json:
+        click.echo(json.dumps([attempt["id"] for attempt in held]))
+        return
+    for attempt in held:
+        click.echo(f"attempt {attempt['id']} of account {attempt['account']}, {attempt['amount']}")
+    click.echo(f"{count(len(held), 'credit')} offered to the connector again")
 
 
 @click.command()

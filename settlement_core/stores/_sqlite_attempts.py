@@ -68,6 +68,8 @@ def claim(session: Session, command: c.Claim) -> c.Claimed | c.NothingToClaim | 
         return c.StepDue(Step.SET_UP)
     if lane.released:
         return replace(_claimed(account, lane, _reopen(session, account, lane), fresh=False), reopened=True)
+    if decisions.is_blocked(command.direction, lane.parked):
+        return c.NothingToClaim(lane.queued)
     attempt_or_none = _take(session, account, lane, command) if lane.entries_queued else None
     if attempt_or_none is not None:
         return _claimed(account, lane, attempt_or_none, fresh=True)

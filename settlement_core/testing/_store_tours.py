@@ -55,11 +55,11 @@ def tours() -> list[list[Step]]:
         # forgetting, with a key used later than its attempt was closed
         *(close("d", "7"), enter("3", "7", hours=5), c.Prune(before=HOUR + 3 * 3600.0, limit=10_000)),
         *(enter("1", "9"), enter("3", "7")),
-        # held, released out of order, resolved while released
-        *(command for name in "xyz" for command in (enter(name, "3", i), claim(name, i), hold(name))),
-        *(enter("w", "1", i), release("z"), release("y"), release("y"), release("x"), claim("v", i), claim("v", i)),
-        *(release("z"), hold("z"), release("z"), resolve("x", "2"), claim("v", i), close("y", "3"), claim("v", i)),
-        *(close("z", "3"), claim("v", i), note("v", "1")),
+        # held: nothing new is claimed until a decision; released, held again, resolved while released
+        *(enter("x", "3", i), claim("x", i), hold("x"), enter("y", "3", i), claim("y", i), c.Due(), claim("y", i)),
+        *(release("x"), release("x"), claim("y", i), claim("y", i), hold("x"), release("x"), resolve("x", "2")),
+        *(claim("y", i, max_integer=9), close("y", "3"), enter("z", "0.123", i), claim("z", i, max_integer=20)),
+        *(hold("z"), claim("v", i), resolve("z", "0"), claim("v", i), note("v", "1")),
         # money without an owner
         c.Suspend(settlement_id="s", amount=Decimal(4), details={"n": 1}, at=HOUR),
         c.Suspend(settlement_id="s", amount=Decimal(5), details={"n": 1}, at=HOUR),

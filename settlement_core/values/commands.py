@@ -144,10 +144,11 @@ class Enqueue(Command[Entered]):
 class Claim(Command["Claimed | NothingToClaim | StepDue"]):
     """Move queued entries into one new attempt, unless one is open: then that is the answer.
 
-    Nothing else is begun in a paused account. A released attempt is opened again before anything new. What is finer
-    than `scale` or above `cap` queues again in the same step, and so do the last digits of an amount that `Quantity`
-    would write with an integer above `max_integer`. At most `max_entries` entries are taken, but always enough to reach
-    one unit of `scale` if the queue holds one. Refused: `LeaseLost`, `UnknownAccount`.
+    Nothing else is begun in a paused account. A released attempt is opened again before anything new. While an incoming
+    attempt is held, nothing new is claimed of that account's incoming queue. What is finer than `scale` or above `cap`
+    queues again in the same step, and so do the last digits of an amount that `Quantity` would write with an integer
+    above `max_integer`, which is 9 or more. At most `max_entries` entries are taken, but always enough to reach one
+    unit of `scale` if the queue holds one. Refused: `LeaseLost`, `UnknownAccount`.
     """
 
     account_id: str

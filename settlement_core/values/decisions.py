@@ -18,6 +18,7 @@ from settlement_core.values.records import Attempt, AttemptState, Direction, Ste
 
 __all__ = [
     "ClaimPlan",
+    "is_blocked",
     "may_assign",
     "may_close",
     "may_hold",
@@ -60,6 +61,14 @@ def plan_claim(queue: Iterable[Decimal], command: Claim) -> ClaimPlan | None:
     if amount <= 0:
         return None
     return ClaimPlan(count, plain(amount), plain(subtract(gathered, amount)))
+
+
+def is_blocked(direction: Direction, parked: Decimal) -> bool:
+    """Tell whether nothing new is claimed since an attempt is held; `parked` holds no released attempt any more.
+
+    What one credit of an account is refused for is refused for the next one, too: one decision is enough.
+    """
+    return direction is Direction.INCOMING and parked > 0
 
 
 def pending_step(*, set_up: bool, tear_down: bool) -> Step | None:

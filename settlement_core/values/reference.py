@@ -173,6 +173,8 @@ class Books:
             return c.StepDue(Step.SET_UP)
         if lane.released:
             return replace(self._claimed(account, self._reopen(account, lane), fresh=False), reopened=True)
+        if decisions.is_blocked(command.direction, lane.parked):
+            return c.NothingToClaim(lane.queued)
         plan = decisions.plan_claim((account.entries[seq].amount for seq in lane.queue), command)
         if plan is not None:
             return self._claimed(account, self._take(account, lane, command, plan), fresh=True)

@@ -42,7 +42,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class NothingToClaim:
-    """Nothing can be claimed; `queued` is what is too little for now."""
+    """Nothing can be claimed; `queued` is what is too little for now, or waits for an operator."""
 
     queued: Decimal
 

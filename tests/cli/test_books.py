@@ -28,7 +28,7 @@ from tests.cli.processes import (
 
 @dataclass
 class Trouble:
-    """A server with 13 in doubt, 3 and 4 held, and 7 and 8 without an owner."""
+    """A server with 13 in doubt, 3 held, and 7 and 8 without an owner."""
 
     server: Server
     connector: Connector
@@ -138,6 +138,9 @@ def test_the_audit_tells_what_waits_for_a_person(steady: Trouble) -> None:
         (("resolve", "DOUBT", "--all"), "Missing option '--reason'"),
         (("resolve", "DOUBT", "--reason", "r"), "say exactly one of --settled AMOUNT, --all, --nothing and --rel"),
         (("resolve", "DOUBT", "--reason", "r", "--all", "--nothing"), "say exactly one of"),
+        (("release", "--reason", "r"), "say exactly one of --account ACCOUNT and --all-held"),
+        (("release", "--reason", "r", "--all-held", "--account", "alice"), "say exactly one of"),
+        (("release", "--all-held"), "Missing option '--reason'"),
         (("resolve", "DOUBT", "--reason", "r", "--settled", "0", "--all"), "say exactly one of"),
         (("resolve", "DOUBT", "--reason", "r", "--settled", "some"), "'some' is not a number"),
         (("resolve", "DOUBT", "--reason", "r", "--settled", "14"), "cannot resolve attempt"),
@@ -215,9 +218,42 @@ def test_a_held_credit_is_released_and_credited_once(trouble: Trouble) -> None:
     assert trouble.connector.credited == {("alice", held): D(3)}
 
 
+def test_one_decision_releases_the_held_credits_of_all_accounts_or_of_one(tmp_path: Path) -> None:
+    """On a running server and on a stopped one's store; each credit keeps its key, and what waits behind it follows."""
+    store = f"sqlite:{tmp_path / 'store.db'}"
+    with open_connector() as connector:
+        arguments = (str(write_engine(tmp_path, MINIMAL)), "--store", store, "--connector-url", connector.url)
+        with serving(*arguments, folder=tmp_path, PAID=str(tmp_path / "paid")) as server:
+            names = ["alice", "bob", "carol"]
+            for name in names:
+                server.create(name)
+            connector.answers += [409] * 3
+            for number, name in enumerate(names):
+                server.tell({"credit": "3", "id": f"first {name}"}, name)
+                until(lambda count=number + 1: len(_waiting(server)) == count)  # type: ignore[misc]
+                server.tell({"credit": "4", "id": f"second {name}"}, name)
+            where = ("--admin-url", server.admin_url)
+            said = run("release", "--account", "bob", "--reason", "opened there", *where).stdout
+            assert said.splitlines()[-1] == "1 credit offered to the connector again"
+            until(lambda: connector.total("bob") == 7)
+            assert (connector.total("alice"), connector.total("carol")) == (D(0), D(0))
+            assert server.stop() == 0
+            held = {(a["account"], a["id"]) for a in run_json("attempts", "--state", "held", "--store", store)}
+            assert set(run_json("release", "--all-held", "--reason", "repaired", "--store", store)) == {
+                attempt_id for _, attempt_id in held
+            }
+            assert run_json("release", "--all-held", "--reason", "repaired", "--store", store) == []
+            server.start()
+            until(lambda: all(connector.total(name) == 7 for name in names))
+            assert held < connector.credited.keys()
+            assert server.stop() == 0
+
+
 def test_assigned_money_is_credited_once(trouble: Trouble) -> None:
-    """And leaves the list."""
+    """And leaves the list. A held credit of the account is decided upon first."""
     where = ("--admin-url", trouble.server.admin_url)
+    held = trouble.server.books("/attempts?state=held")[0]["id"]
+    run("resolve", held, "--all", "--reason", "the connector has it", *where)
     for _ in range(2):
         said = run("suspense", "--assign", "tx 7", "alice", "--reason", "asked", *where).stdout
         assert said.startswith("settlement tx 7 is now account alice's\n")

@@ -25,6 +25,7 @@ WORDS = {
     "accounts": ["entered = queued + open + settled + in doubt", "--admin-url", "--store", "--json"],
     "attempts": ["--state", "in_doubt", "oldest first"],
     "resolve": ["ATTEMPT_ID", "--settled", "--all", "--nothing", "--release", "--reason", "moves real money"],
+    "release": ["--all-held", "--account", "--reason", "under its own key"],
     "suspense": ["--assign", "whose owner the engine cannot tell"],
     "pause": ["ACCOUNT", "--reason", "--by", "under way goes on to its end"],
     "resume": ["ACCOUNT", "--reason", "beginning with what has waited"],

@@ -86,18 +86,26 @@ async def test_a_connector_that_is_away_for_a_week_is_asked_at_least_every_hour(
     assert len({key for _, _, key, _ in world.connector.offers}) == 1
 
 
-async def test_a_refused_credit_is_held_and_the_account_goes_on() -> None:
-    """A person sees it with the connector's reason; it is never offered again by itself."""
-    world = make_world(Refused("409 key is tied to other input"))
+async def test_one_refused_credit_is_held_and_nothing_else_of_the_account_is_offered_until_a_decision() -> None:
+    """Ten payments to an account that the connector refuses are one credit for an operator; others go on."""
+    world = make_world(Refused("400 Invalid AccountId"))
     async with world.core() as core:
-        await core.create_account("alice")
+        for account_id in ("alice", "bob"):
+            await core.create_account(account_id)
         await world.services[0].credit_settlement("alice", D(3), "a")
         await until(lambda: world.account().incoming.parked == 3)
-        await world.services[0].credit_settlement("alice", D(4), "b")
-        await until(lambda: world.account().incoming.settled == 4)
+        for number in range(9):
+            await world.services[0].credit_settlement("alice", D(4), f"b{number}")
+        await world.services[0].credit_settlement("bob", D(1), "c")
+        await until(lambda: world.account("bob").incoming.settled == 1)
         await anyio.sleep(1_000_000)
-    assert world.connector.total() == 4
-    assert world.ears.of(CreditHeld)[0].reason == "409 key is tied to other input"
+        assert world.account().incoming.queued == 36
+        (held,) = (attempt for attempt in world.attempts() if attempt.state is AttemptState.HELD)
+        await core.decide(Release(account_id="alice", attempt_id=held.attempt_id, reason="opened", by="eve"))
+        await until(lambda: world.account().incoming.settled == 39)
+    assert [amount for _, account_id, _, amount in world.connector.offers if account_id == "alice"] == [3, 3, 36]
+    (told,) = world.ears.of(CreditHeld)
+    assert told.reason == held.reason == "400 Invalid AccountId"
 
 
 async def test_a_released_credit_is_offered_again_under_the_same_key() -> None:

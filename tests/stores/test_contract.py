@@ -72,6 +72,15 @@ def test_sqlite_store_fulfils_the_contract_across_reopenings_and_failures(tmp_pa
     assert failures > EXAMPLES / 50
 
 
+def test_sqlite_store_fulfils_the_contract_with_several_credits_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Books of earlier versions hold several credits of an account: any order of decisions means the same."""
+    monkeypatch.setattr("settlement_core.values.decisions.is_blocked", lambda *_: False)
+    numbers = count()
+    check_store(lambda: open_sqlite_store(tmp_path / f"{next(numbers)}.db"), examples=EXAMPLES)
+
+
 # the check itself
 
 

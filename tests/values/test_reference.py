@@ -244,13 +244,36 @@ def test_doubtful_money_is_out_of_the_way_until_a_person_decides() -> None:
     assert (totals.parked, totals.settled, totals.queued, totals.open) == tuple(map(Decimal, (0, 2, 3, 7)))
 
 
-def test_released_credits_are_offered_again_in_the_order_of_their_release_under_their_own_ids() -> None:
-    """Before anything new, and never under another key."""
+def test_nothing_new_is_claimed_of_an_accounts_incoming_queue_while_a_credit_is_held() -> None:
+    """Neither before the decision nor while another attempt is still held; what goes out goes on."""
     books = _opened()
-    for name in ("a", "b"):
-        _enter(books, name, "1", INCOMING)
-        _claim(books, name, INCOMING)
-        _ask(books, c.Hold(account_id="alice", attempt_id=name, reason="400"))
+    _enter(books, "a", "1", INCOMING)
+    _claim(books, "a", INCOMING)
+    _ask(books, c.Hold(account_id="alice", attempt_id="a", reason="400"))
+    _enter(books, "b", "2", INCOMING)
+    _enter(books, "debt", "5")
+    command = c.Claim(account_id="alice", direction=INCOMING, attempt_id="b", at=0.0)
+    assert _ask(books, command) == c.NothingToClaim(Decimal(2))
+    assert _claim(books, "debt").attempt.amount == 5
+    _ask(books, c.Release(account_id="alice", attempt_id="a", reason="fixed", by="carol"))
+    reopened, again = _ask(books, command), _ask(books, command)
+    assert (reopened.attempt.attempt_id, reopened.fresh, reopened.reopened) == ("a", False, True)
+    assert (again.attempt.attempt_id, again.fresh, again.reopened) == ("a", False, False)
+    _close(books, "a", "1")
+    assert _ask(books, command).attempt.amount == 2
+
+
+def test_released_credits_are_offered_again_in_the_order_of_their_release_under_their_own_ids(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before anything new, and never under another key: in books that hold several from an earlier version."""
+    books = _opened()
+    with monkeypatch.context() as earlier:
+        earlier.setattr("settlement_core.values.decisions.is_blocked", lambda *_: False)
+        for name in ("a", "b"):
+            _enter(books, name, "1", INCOMING)
+            _claim(books, name, INCOMING)
+            _ask(books, c.Hold(account_id="alice", attempt_id=name, reason="400"))
     _enter(books, "new", "1", INCOMING)
     for name in ("b", "a"):
         _ask(books, c.Release(account_id="alice", attempt_id=name, reason="fixed", by="carol"))
