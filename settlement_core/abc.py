@@ -331,9 +331,16 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An answer that says "never": the credit is held for an operator."""
+    """An answer that says "never": the credit is held for an operator.
+
+    Attributes:
+        reason: one line for an operator.
+        maybe_proxy: the answer may come from a proxy before the connector. For an account that was credited before it
+            then counts as unanswered.
+    """
 
     reason: str
+    maybe_proxy: bool = False
 
 
 CreditOutcome: TypeAlias = Acknowledged | Unanswered | Refused

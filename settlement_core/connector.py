@@ -65,10 +65,15 @@ CREDIT_OUTCOMES: Final[tuple[tuple[Container[int], type[Acknowledged | Unanswere
 )
 """The first row that has the status decides; a status in no row (101, 600 and above) means nothing: Unanswered."""
 
+MAYBE_PROXY: Final = frozenset({401, 403, 404})
+"""Refusals that a proxy gives as well while the connector behind it is deployed again."""
+
 
 def credit_outcome(status: int, explanation: str) -> CreditOutcome:
     """Return what the status of an answer to a credit means."""
     kind = next((kind for statuses, kind in CREDIT_OUTCOMES if status in statuses), Unanswered)
+    if issubclass(kind, Refused):
+        return Refused(explanation, maybe_proxy=status in MAYBE_PROXY)
     return Acknowledged() if issubclass(kind, Acknowledged) else kind(explanation)
 
 

@@ -19,8 +19,8 @@ _OPTIONS = [
     option(
         "--webhook-url",
         metavar="URL",
-        help="Post signed messages there of what was settled, credited, in doubt, held or halted. Other users of this "
-        "machine see what is said here; a secret path is better said by the variable.",
+        help="Post signed messages there of what was settled, credited, in doubt, held, blocked or halted. Other users "
+        "of this machine see what is said here; a secret path is better said by the variable.",
     ),
     option(
         "--webhook-secret-file",

@@ -17,9 +17,9 @@ from settlement_core.core.lane import Lane
 from settlement_core.core.offers import Offers
 from settlement_core.values.amounts import ZERO, Quantity, check_amount, floor, plain
 from settlement_core.values.backoff import Backoff
-from settlement_core.values.commands import Claim
+from settlement_core.values.commands import Claim, Overview
 from settlement_core.values.errors import InvalidAmount, InvariantError
-from settlement_core.values.events import CreditAcknowledged, CreditedLess, CreditHeld
+from settlement_core.values.events import CreditAcknowledged, CreditBlocked, CreditedLess, CreditHeld
 from settlement_core.values.records import Attempt, Direction, Step
 
 __all__ = ["IncomingLane"]
@@ -64,12 +64,18 @@ class IncomingLane(Lane):
         """Offer the credit to the connector until it takes it, refuses it for good, or may have forgotten its key."""
         started = anyio.current_time()
         offers = self._offers_of(attempt, fresh=fresh)
+        blocked = False
         while await self._is_our_turn():
             began, wall = anyio.current_time(), self.context.now()
             outcome = await self._offer(attempt, offers)
             if outcome is _TOO_LATE:
                 await self._hold(attempt, offers.why_held())
                 return
+            if isinstance(outcome, Refused) and outcome.maybe_proxy and await self._was_credited_before():
+                if not blocked:
+                    blocked = True
+                    self._tell_blocked(attempt, outcome.reason)
+                outcome = Unanswered(outcome.reason)
             match outcome:
                 case Acknowledged():
                     await self._book(attempt, outcome, started)
@@ -112,6 +118,13 @@ class IncomingLane(Lane):
             return Unanswered("no answer before the connector may have forgotten the key")
         finally:
             self.context.crediting.end()
+
+    async def _was_credited_before(self) -> bool:
+        """Tell whether the connector ever acknowledged a credit of this account."""
+        if self.account_id in self.context.connector_scales:
+            return True  # by an answer that credited less, maybe nothing
+        found = await self.context.journal.ask(Overview(account_id=self.account_id))
+        return any(account.incoming.settled > 0 for account in found)
 
     async def _hold(self, attempt: Attempt, reason: str) -> None:
         held = CreditHeld(
@@ -173,6 +186,13 @@ class IncomingLane(Lane):
             self.context.crediting.end()
             return False
         return True
+
+    def _tell_blocked(self, attempt: Attempt, reason: str) -> None:
+        self.context.observe(
+            CreditBlocked(
+                account_id=self.account_id, attempt_id=attempt.attempt_id, amount=attempt.amount, reason=reason
+            )
+        )
 
     def _acknowledged(self, attempt: Attempt, credited: Decimal, started: float) -> None:
         self.context.observe(

@@ -82,6 +82,11 @@ COUNTED: Final[Mapping[type[e.Event], Counted]] = MappingProxyType(
         e.CreditHeld: Counted(
             name="credits_held", says="Credits refused by the connector, which a person has to release", amount="amount"
         ),
+        e.CreditBlocked: Counted(
+            name="credits_blocked",
+            says="Credits refused as unauthorised or unknown where credits went through before; offered again",
+            amount="amount",
+        ),
         e.CreditedLess: Counted(
             name="credited_less", says="Accounts that the connector counts more coarsely than it was credited"
         ),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from settlement_core.values.events import (
     AccountHalted,
     CreditAcknowledged,
+    CreditBlocked,
     CreditHeld,
     Event,
     SettlementInDoubt,
@@ -20,7 +21,7 @@ __all__ = ["Message", "message_of"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One event for the world: `kind` is "settled", "credited", "in_doubt", "held" or "halted"."""
+    """One event for the world: `kind` is "settled", "credited", "in_doubt", "held", "blocked" or "halted"."""
 
     kind: str
     account_id: str
@@ -30,6 +31,9 @@ class Message:
         """Return the body; amounts are text in standard units, `time` is in seconds since 1970."""
         content = {"id": message_id, "type": self.kind, "time": round(at, 3), "account": self.account_id, **self.facts}
         return json.dumps(content).encode()
+
+
+_KINDS = {SettlementInDoubt: "in_doubt", CreditHeld: "held", CreditBlocked: "blocked"}
 
 
 def message_of(event: Event) -> Message | None:
@@ -45,10 +49,9 @@ def message_of(event: Event) -> Message | None:
                 return None
             facts = {"amount": f"{event.amount:f}", "attempt": event.attempt_id}
             return Message("credited", event.account_id, facts)
-        case SettlementInDoubt() | CreditHeld():
+        case SettlementInDoubt() | CreditHeld() | CreditBlocked():
             facts = {"amount": f"{event.amount:f}", "attempt": event.attempt_id, "reason": event.reason}
-            kind = "in_doubt" if isinstance(event, SettlementInDoubt) else "held"
-            return Message(kind, event.account_id, facts)
+            return Message(_KINDS[type(event)], event.account_id, facts)
         case AccountHalted():
             return Message("halted", event.account_id, {"direction": str(event.direction), "reason": event.reason})
         case _:

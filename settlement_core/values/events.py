@@ -19,6 +19,7 @@ __all__ = [
     "CoreStarted",
     "CoreStopped",
     "CreditAcknowledged",
+    "CreditBlocked",
     "CreditHeld",
     "CreditedLess",
     "DecisionTaken",
@@ -196,6 +197,24 @@ class CreditedLess(Event):
     offered: Decimal
     credited: Decimal
     scale: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditBlocked(Event):
+    """A credit was refused as unauthorised or unknown, in an account that was credited before. Emitted once a credit.
+
+    What stands before the connector may have answered, so the credit is offered again; an operator should look.
+    """
+
+    level: ClassVar[str] = "error"
+    text: ClassVar[str] = (
+        "account {account_id} attempt {attempt_id}: credit of {amount} is blocked: {reason}; the account was credited "
+        "before, so it is offered again: check the connector and the proxies before it"
+    )
+    account_id: str
+    attempt_id: str
+    amount: Decimal
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,11 +17,11 @@ from settlement_core.connector import open_connector
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import Core, open_core
 from settlement_core.stores.memory import create_memory_store
-from settlement_core.testing.connector import lose_reply, open_test_connector
+from settlement_core.testing.connector import answer_instead, lose_reply, open_test_connector
 from settlement_core.values.backoff import Backoff
-from settlement_core.values.commands import Overview
-from settlement_core.values.events import CreditedLess, CreditHeld, Event
-from settlement_core.values.records import Totals
+from settlement_core.values.commands import History, Overview
+from settlement_core.values.events import CreditBlocked, CreditedLess, CreditHeld, Event
+from settlement_core.values.records import AttemptState, Totals
 
 pytestmark = pytest.mark.anyio
 
@@ -154,3 +154,29 @@ async def test_only_a_refused_connection_is_certainly_not_sent() -> None:
         outcome = await connector.credit("alice", Decimal(1), "key-1")
         assert isinstance(outcome, Unanswered)
         assert not outcome.sent
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_what_a_proxy_answers_during_a_redeploy_holds_nothing_of_an_account_that_was_credited(
+    status: int,
+) -> None:
+    """The credit is offered again under its key, with one alarm; an account never credited is held, once."""
+    async with open_test_connector("rfc38") as connector, open_side(connector.url) as side:
+        connector.books.open("alice")
+        connector.books.open("bob")
+        assert side.core is not None
+        await side.core.create_account("bob")
+        await side.paid("1", "first")
+        await side.until(lambda totals: totals.settled == 1)
+        connector.faults = deque([answer_instead(status, b"default backend")] * 1000)
+        for number in range(5):
+            await side.paid("1", str(number))
+            await side.paid("1", str(number), "bob")
+            await anyio.sleep(0.1)
+        connector.faults = deque()
+        await side.until(lambda totals: totals.settled == 6)
+        assert connector.account("alice").credited == 6
+        assert len({alarm.attempt_id for alarm in side.of(CreditBlocked)}) == 1
+        (held,) = await side.core.ask(History(states=frozenset({AttemptState.HELD})))
+        assert (held.account_id, held.amount, (await side.incoming("bob")).queued) == ("bob", 1, 4)
+        assert held.reason.startswith(f"{status} ")

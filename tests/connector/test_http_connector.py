@@ -49,9 +49,10 @@ async def test_redirects_5xx_and_later_are_unanswered(status: int) -> None:
 
 @pytest.mark.parametrize("status", NEVER)
 async def test_every_other_4xx_refuses(status: int) -> None:
-    """The connector says never, 409 included: a person decides."""
+    """The connector says never, 409 included: a person decides. 401, 403 and 404 a proxy may have said."""
     outcome = await credit(always(http(status)))
     assert isinstance(outcome, Refused)
+    assert outcome.maybe_proxy == (status in {401, 403, 404})
     assert str(status) in outcome.reason
 
 
@@ -393,7 +394,7 @@ async def test_a_reason_is_one_short_safe_line(answer: bytes, reason: str) -> No
         assert isinstance(outcome, Refused | Unanswered)
         assert "\x1b" not in outcome.reason
     else:
-        assert await credit(always(answer)) == Refused(reason)
+        assert await credit(always(answer)) == Refused(reason, maybe_proxy=b" 404 " in answer)
 
 
 async def test_a_refusal_whose_body_never_ends_still_refuses() -> None:

@@ -363,6 +363,6 @@ async def test_what_is_no_endpoint_is_404() -> None:
         connector.books.open("alice")
         assert connector.url.endswith("/se")
         outcome = await astray.credit("alice", Decimal(1), "key-1")
-        assert outcome == Refused("404 Not Found: no such endpoint")
+        assert outcome == Refused("404 Not Found: no such endpoint", maybe_proxy=True)
         assert connector.account("alice").credited == 0
         assert connector.received == []

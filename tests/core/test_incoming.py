@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from decimal import Inexact, Rounded, localcontext
+from dataclasses import dataclass
+from decimal import Decimal, Inexact, Rounded, localcontext
 from itertools import pairwise
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from settlement_core.abc import Refused, Unanswered
+from settlement_core.abc import Acknowledged, CreditOutcome, Refused, Unanswered
 from settlement_core.core.config import CoreConfig
 from settlement_core.values.backoff import Backoff
 from settlement_core.values.commands import Assign, Release, Resolve, Suspense
 from settlement_core.values.errors import IdempotencyConflict, InvalidAmount, InvalidIdentifier, UnknownAccount
-from settlement_core.values.events import CreditHeld, MoneyUnattributed
+from settlement_core.values.events import CreditBlocked, CreditHeld, MoneyUnattributed
 from settlement_core.values.records import AttemptState
 from tests.core.worlds import D, FakeConnector, MinimalEngine, World, until
 
 pytestmark = pytest.mark.anyio
 
 
-def make_world(*answers: Unanswered | Refused, **config: object) -> World:
+def make_world(*answers: CreditOutcome, **config: object) -> World:
     """Return a world whose connector answers as scripted."""
     return World(
         MinimalEngine(),
@@ -106,6 +108,85 @@ async def test_one_refused_credit_is_held_and_nothing_else_of_the_account_is_off
     assert [amount for _, account_id, _, amount in world.connector.offers if account_id == "alice"] == [3, 3, 36]
     (told,) = world.ears.of(CreditHeld)
     assert told.reason == held.reason == "400 Invalid AccountId"
+
+
+MAYBE_PROXY = Refused("404 Not Found", maybe_proxy=True)
+
+
+async def test_a_404_is_no_refusal_where_credits_went_through_before() -> None:
+    """What stands before the connector may answer it: one alarm, and the same credit again until it is taken."""
+    world = make_world()
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D(3), "a")
+        await until(lambda: world.account().incoming.settled == 3)
+    world.connector.answers += [MAYBE_PROXY] * 4
+    async with world.core() as core:
+        await world.services[1].credit_settlement("alice", D(4), "b")
+        await until(lambda: [lane.failures for lane in core.lanes()] == [3])
+        (lane,) = core.lanes()
+        assert (lane.doing, lane.last_error) == ("backing off", "404 Not Found")
+        await until(lambda: world.account().incoming.settled == 7)
+    offers = world.connector.offers[1:]
+    assert [round(b - a, 6) for (a, *_), (b, *_) in pairwise(offers)] == [0.5, 1, 2, 4]
+    assert len({key for _, _, key, _ in offers}) == 1
+    (alarm,) = world.ears.of(CreditBlocked)
+    assert (alarm.level, alarm.amount, alarm.reason) == ("error", 4, "404 Not Found")
+    assert not world.ears.of(CreditHeld)
+
+
+@pytest.mark.parametrize("answers", [[], [Acknowledged(D(0), 0)]], ids=["never", "nothing of a fraction"])
+async def test_a_404_of_an_account_never_credited_is_a_refusal(answers: list[Any]) -> None:
+    """The account may not exist there: one credit is held. A connector that took part of one has the account."""
+    world = make_world(*answers, MAYBE_PROXY)
+    async with world.core() as core:
+        await core.create_account("alice")
+        await world.services[0].credit_settlement("alice", D("0.5"), "a")
+        await until(lambda: not core.lanes())
+        await world.services[0].credit_settlement("alice", D("0.5"), "b")
+        await until(lambda: not core.lanes())
+    incoming = world.account().incoming
+    assert (incoming.parked, incoming.settled) == ((0, 1) if answers else (D("0.5"), 0))
+    assert len(world.ears.of(CreditBlocked)) == len(answers)
+
+
+async def test_a_connector_that_refuses_at_a_redeploy_takes_everything_afterwards() -> None:
+    """200 payments to 40 accounts during 9 s of 404 and 403: nothing is held, and all of it is credited."""
+    world = make_world()
+    accounts = [f"peer-{number}" for number in range(40)]
+    async with world.core() as core:
+        for account_id in accounts:
+            await core.create_account(account_id)
+            await world.services[0].credit_settlement(account_id, D(1), "first")
+        await until(lambda: world.connector.total() == 40)
+        away = Away(world.connector, until=anyio.current_time() + 9)
+        core._context.connector = away
+        for number in range(5):
+            for account_id in accounts:
+                await world.services[0].credit_settlement(account_id, D(1), f"tx-{number}")
+            await anyio.sleep(1)
+        await until(lambda: world.connector.total() == 240)
+        await until(lambda: not core.lanes())
+    assert not world.ears.of(CreditHeld)
+
+
+@dataclass
+class Away:
+    """What stands before a connector that is away until then."""
+
+    connector: FakeConnector
+    until: float
+
+    async def credit(self, account_id: str, amount: Decimal, idempotency_key: str) -> CreditOutcome:
+        """Refuse, or pass on."""
+        if anyio.current_time() < self.until:
+            await anyio.lowlevel.checkpoint()
+            return MAYBE_PROXY
+        return await self.connector.credit(account_id, amount, idempotency_key)
+
+    async def send_message(self, account_id: str, message: bytes) -> bytes:
+        """Pass on."""
+        return await self.connector.send_message(account_id, message)
 
 
 async def test_a_released_credit_is_offered_again_under_the_same_key() -> None:
