@@ -17,6 +17,7 @@ import pytest
 from settlement_core.abc import Refused, Unanswered
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import Core
+from settlement_core.core.crediting import AT_ONCE
 from settlement_core.values.commands import Claimed, Command, OpenAccount, Resolve, Result, Workers
 from settlement_core.values.errors import SettlementFailed, StoreBroken
 from settlement_core.values.events import (
@@ -30,7 +31,7 @@ from settlement_core.values.events import (
 )
 from settlement_core.values.records import Payment
 from tests.core.shared_books import NAMES, Fleet, WorkerStore, names_in
-from tests.core.worlds import D, MemoryLedger, VerifiableEngine, until
+from tests.core.worlds import D, FakeConnector, MemoryLedger, VerifiableEngine, until
 
 pytestmark = pytest.mark.anyio
 
@@ -395,6 +396,23 @@ async def test_a_worker_that_gets_an_account_back_looks_at_it_anew(shielded: boo
         await until(lambda: a.statistics().active_lanes == 0)
     assert len(fleet.ears["a"].of(LeaseGone)) == 1
     assert len(fleet.ears["a"].of(PartitionsChanged)) == 2
+
+
+async def test_credits_that_are_cut_give_their_places_back() -> None:
+    """As many credits as may be under way hang and are cut by lost leases: the next ones go out all the same."""
+    fleet, bank = Fleet(), Bank()
+    fleet.connectors["a"] = FakeConnector(takes_s=10_000.0)
+    names = [f"peer-{number}" for number in range(2 * AT_ONCE)]
+    async with fleet.worker("a", bank.engine("a")):
+        for name in names:
+            fleet.books.inner.apply([OpenAccount(account_id=name, at=0.0)])
+            await fleet.services["a"].credit_settlement(name, D(3), "tx")
+        await until(lambda: len(fleet.connectors["a"].offers) == AT_ONCE)
+        fleet.connectors["a"].takes_s = 0.0
+        for name in names:
+            fleet.books.revoke(name)
+        await until(lambda: all(fleet.account(name).incoming.settled == 3 for name in names), within_s=60)
+    assert fleet.connectors["a"].total() == 3 * len(names)
 
 
 async def test_a_refused_lease_is_given_up_before_a_round_says_so() -> None:
