@@ -7,17 +7,13 @@ one. Only the whole body of a 2xx may say that less was credited than offered.
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
-import re
 import ssl
-import unicodedata
 from collections.abc import AsyncIterator, Container, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
@@ -25,6 +21,7 @@ import anyio
 
 from settlement_core.abc import Acknowledged, CreditOutcome, Refused, Unanswered
 from settlement_core.values.amounts import Quantity, check_amount, plain
+from settlement_core.values.answers import MAX_EXCERPT, named, one_line, words_of
 from settlement_core.values.errors import ConnectorError, InvalidIdentifier, InvalidQuantity, LocalError
 from settlement_core.values.identifiers import check_account_id, check_key
 from settlement_core.values.json_text import decode_json
@@ -47,9 +44,6 @@ EXPLANATION_S: Final = 2.0
 
 IDLE_S: Final = 4.0
 """Seconds an idle connection is kept: below the 5 s after which common servers close it themselves."""
-
-MAX_EXCERPT: Final = 200
-"""Characters of an answer that are quoted to a person."""
 
 REDIRECTED: Final = "redirects are not followed, so the connector URL should be corrected"
 
@@ -155,12 +149,12 @@ class HttpConnector:
         elif not 200 <= answer.status < 300:
             problem = self._explain(answer)
         elif answer.flaw:
-            problem = f"{_named(answer.status)}, but {answer.flaw}"
+            problem = f"{named(answer.status)}, but {answer.flaw}"
         elif answer.encoded:
-            problem = f"{_named(answer.status)}, but in a content encoding that was not asked for"
+            problem = f"{named(answer.status)}, but in a content encoding that was not asked for"
         elif not answer.body:
             # what the Java connector makes of a peer's refusal (WIRE 5, row 14)
-            problem = f"{_named(answer.status)} without content, so the peer's engine did not answer"
+            problem = f"{named(answer.status)} without content, so the peer's engine did not answer"
         else:
             return answer.body
         raise ConnectorError(f"cannot send a message for account {account_id!r} through {self._origin}: {problem}")
@@ -203,12 +197,16 @@ class HttpConnector:
         told: BaseException | None = error
         while told is not None and not str(told):  # trio's errors leave the words to their cause
             told = told.__cause__ or told.__context__
-        return f"no answer: {self._redact(_one_line(str(told or type(error).__name__)))}"
+        return f"no answer: {self._redact(one_line(str(told or type(error).__name__)))}"
 
     def _explain(self, answer: _Answer) -> str:
         """Return one readable sentence: the status and a short, safe excerpt of the body."""
-        told = REDIRECTED if 300 <= answer.status < 400 else self._redact(_one_line(_words_of(answer)))
-        return f"{_named(answer.status)}: {told}" if told else _named(answer.status)
+        told = (
+            REDIRECTED
+            if 300 <= answer.status < 400
+            else self._redact("" if answer.encoded else one_line(words_of(answer.content_type, answer.body)))
+        )
+        return f"{named(answer.status)}: {told}" if told else named(answer.status)
 
     def _redact(self, text: str) -> str:
         """Take out what a careless connector may echo, and shorten."""
@@ -257,40 +255,6 @@ async def _read(response: httpx2.Response, max_bytes: int, deadline: float) -> t
         except Exception:  # noqa: BLE001  the status stands, whatever broke after it
             flaw = "the answer broke off"
     return b"".join(parts), flaw
-
-
-def _words_of(answer: _Answer) -> str:
-    """Return what the answer says to a person: a problem's detail or title, else its text."""
-    if answer.encoded:
-        return ""
-    if "json" in answer.content_type.lower():
-        try:
-            value = decode_json(answer.body)
-        except ValueError:
-            value = None
-        if isinstance(value, dict):
-            told = (value.get(name) for name in ("detail", "title", "message", "error"))
-            found = next((text for text in told if isinstance(text, str) and text.strip()), None)
-            if found is not None:
-                return found
-    try:
-        return codecs.getincrementaldecoder("utf-8")().decode(answer.body)  # its end may be cut off
-    except UnicodeDecodeError:
-        return f"{len(answer.body)} bytes that are not text"
-
-
-def _one_line(text: str) -> str:
-    """Replace everything that moves a cursor, hides or reorders text, and collapse white space."""
-    visible = (" " if unicodedata.category(char)[0] in "CZ" else char for char in text[: 50 * MAX_EXCERPT])
-    return re.sub(r" +", " ", "".join(visible)).strip()
-
-
-def _named(status: int) -> str:
-    """Return the status with its own name, not the one the server gives it."""
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return f"status {status}"
 
 
 def _check_header_key(idempotency_key: str) -> str:

@@ -64,6 +64,13 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _OfAttempt(Event):
+    account_id: str
+    attempt_id: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CoreStarted(Event):
     """The core takes work."""
 
@@ -111,27 +118,21 @@ class SettlementReceived(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptClaimed(Event):
+class AttemptClaimed(_OfAttempt):
     """An attempt is durable, or one from before a restart was found."""
 
     level: ClassVar[str] = "debug"
     text: ClassVar[str] = "account {account_id} {direction} attempt {attempt_id} of {amount}, fresh: {fresh}"
-    account_id: str
     direction: str
-    attempt_id: str
-    amount: Decimal
     fresh: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PaymentNoted(Event):
+class PaymentNoted(_OfAttempt):
     """A payment is durable and about to be submitted for the first time."""
 
     level: ClassVar[str] = "debug"
     text: ClassVar[str] = "account {account_id} attempt {attempt_id}: paying {amount}"
-    account_id: str
-    attempt_id: str
-    amount: Decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,37 +150,28 @@ class SettlementRecorded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PaymentRejected(Event):
+class PaymentRejected(_OfAttempt):
     """The ledger can never apply this payment; its money is queued again."""
 
     level: ClassVar[str] = "warning"
     text: ClassVar[str] = "account {account_id} attempt {attempt_id}: payment of {amount} rejected: {reason}"
-    account_id: str
-    attempt_id: str
-    amount: Decimal
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SettlementInDoubt(Event):
+class SettlementInDoubt(_OfAttempt):
     """Nobody here can know whether this was paid; a person has to say (`settlement-core resolve`)."""
 
     level: ClassVar[str] = "error"
     text: ClassVar[str] = "account {account_id} attempt {attempt_id}: {amount} is in doubt: {reason}"
-    account_id: str
-    attempt_id: str
-    amount: Decimal
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreditAcknowledged(Event):
-    """The connector has credited an incoming settlement, or answered how much less of it; `amount` is what it did."""
+class CreditAcknowledged(_OfAttempt):
+    """The connector has credited `amount` of an incoming settlement."""
 
     text: ClassVar[str] = "account {account_id} credited {amount} in {took_s:.3f} s (attempt {attempt_id})"
-    account_id: str
-    attempt_id: str
-    amount: Decimal
     took_s: float
 
 
@@ -200,32 +192,23 @@ class CreditedLess(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreditBlocked(Event):
-    """A credit was refused as unauthorised or unknown, in an account that was credited before. Emitted once a credit.
-
-    What stands before the connector may have answered, so the credit is offered again; an operator should look.
-    """
+class CreditBlocked(_OfAttempt):
+    """A credit was answered 401, 403 or 404 in an account that was credited before. Emitted once per credit."""
 
     level: ClassVar[str] = "error"
     text: ClassVar[str] = (
         "account {account_id} attempt {attempt_id}: credit of {amount} is blocked: {reason}; the account was credited "
         "before, so it is offered again: check the connector and the proxies before it"
     )
-    account_id: str
-    attempt_id: str
-    amount: Decimal
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreditHeld(Event):
+class CreditHeld(_OfAttempt):
     """The connector refused a credit for good, or may have forgotten its key; an operator releases or resolves it."""
 
     level: ClassVar[str] = "error"
     text: ClassVar[str] = "account {account_id} attempt {attempt_id}: credit of {amount} is held: {reason}"
-    account_id: str
-    attempt_id: str
-    amount: Decimal
     reason: str
 
 
