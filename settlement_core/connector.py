@@ -201,11 +201,8 @@ class HttpConnector:
 
     def _explain(self, answer: _Answer) -> str:
         """Return one readable sentence: the status and a short, safe excerpt of the body."""
-        told = (
-            REDIRECTED
-            if 300 <= answer.status < 400
-            else self._redact("" if answer.encoded else one_line(words_of(answer.content_type, answer.body)))
-        )
+        words = "" if answer.encoded else words_of(answer.content_type, answer.body)
+        told = REDIRECTED if 300 <= answer.status < 400 else self._redact(one_line(words))
         return f"{named(answer.status)}: {told}" if told else named(answer.status)
 
     def _redact(self, text: str) -> str:

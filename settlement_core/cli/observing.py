@@ -19,7 +19,7 @@ _OPTIONS = [
     option(
         "--webhook-url",
         metavar="URL",
-        help="Post signed messages there of what was settled, credited, in doubt, held, blocked or halted. Other users "
+        help="Post signed messages there of what was settled, credited, in doubt, held or halted. Other users "
         "of this machine see what is said here; a secret path is better said by the variable.",
     ),
     option(

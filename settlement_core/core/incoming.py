@@ -81,8 +81,7 @@ class IncomingLane(Lane):
                     await self._book(attempt, outcome, started)
                     return
                 case Refused(reason):
-                    history = offers.history()
-                    await self._hold(attempt, f"{reason}; before that {history}" if history else reason)
+                    await self._hold(attempt, reason, before=offers.history())
                     return
                 case Unanswered(reason, sent):
                     offers.add(reason, began=began, wall=wall, sent=sent)
@@ -126,11 +125,13 @@ class IncomingLane(Lane):
         found = await self.context.journal.ask(Overview(account_id=self.account_id))
         return any(account.incoming.settled > 0 for account in found)
 
-    async def _hold(self, attempt: Attempt, reason: str) -> None:
+    async def _hold(self, attempt: Attempt, reason: str, *, before: str = "") -> None:
+        """Park the credit; the books also say what was `before`, which helps to decide."""
         held = CreditHeld(
             account_id=self.account_id, attempt_id=attempt.attempt_id, amount=attempt.amount, reason=reason
         )
-        await self.park(attempt, reason, partial(self.context.observe, held))
+        kept = f"{reason}; before that {before}" if before else reason
+        await self.park(attempt, kept, partial(self.context.observe, held))
         self.succeeded()
 
     async def _book(self, attempt: Attempt, answer: Acknowledged, started: float) -> None:
@@ -195,11 +196,12 @@ class IncomingLane(Lane):
         )
 
     def _acknowledged(self, attempt: Attempt, credited: Decimal, started: float) -> None:
-        self.context.observe(
-            CreditAcknowledged(
-                account_id=self.account_id,
-                attempt_id=attempt.attempt_id,
-                amount=credited,
-                took_s=anyio.current_time() - started,
+        if credited > 0:
+            self.context.observe(
+                CreditAcknowledged(
+                    account_id=self.account_id,
+                    attempt_id=attempt.attempt_id,
+                    amount=credited,
+                    took_s=anyio.current_time() - started,
+                )
             )
-        )

@@ -5,8 +5,8 @@ Invariant: no offer begins so late that it could arrive once the connector may h
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from datetime import UTC, datetime
 from math import inf
 
 __all__ = ["Offers"]
@@ -83,6 +83,6 @@ class Offers:
 
 def _written(wall: float) -> str:
     try:
-        return datetime.fromtimestamp(wall, UTC).isoformat(" ", "seconds")
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(wall))
     except (OverflowError, ValueError, OSError):
-        return f"{wall:.0f} s since 1970"
+        return f"{wall:.0f} s after 1970"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from settlement_core.values.events import (
     AccountHalted,
     CreditAcknowledged,
-    CreditBlocked,
     CreditHeld,
     Event,
     SettlementInDoubt,
@@ -21,7 +20,7 @@ __all__ = ["Message", "message_of"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One event for the world: `kind` is "settled", "credited", "in_doubt", "held", "blocked" or "halted"."""
+    """One event for the world: `kind` is "settled", "credited", "in_doubt", "held" or "halted"."""
 
     kind: str
     account_id: str
@@ -33,9 +32,6 @@ class Message:
         return json.dumps(content).encode()
 
 
-_KINDS = {SettlementInDoubt: "in_doubt", CreditHeld: "held", CreditBlocked: "blocked"}
-
-
 def message_of(event: Event) -> Message | None:
     """Return what to say of an event; None for most. Money that did not move is nothing to tell anybody."""
     match event:
@@ -45,13 +41,12 @@ def message_of(event: Event) -> Message | None:
             facts = {"amount": f"{event.amount:f}", "attempted": f"{event.attempted:f}", "attempt": event.attempt_id}
             return Message("settled", event.account_id, facts)
         case CreditAcknowledged():
-            if event.amount == 0:
-                return None
             facts = {"amount": f"{event.amount:f}", "attempt": event.attempt_id}
             return Message("credited", event.account_id, facts)
-        case SettlementInDoubt() | CreditHeld() | CreditBlocked():
+        case SettlementInDoubt() | CreditHeld():
             facts = {"amount": f"{event.amount:f}", "attempt": event.attempt_id, "reason": event.reason}
-            return Message(_KINDS[type(event)], event.account_id, facts)
+            kind = "in_doubt" if isinstance(event, SettlementInDoubt) else "held"
+            return Message(kind, event.account_id, facts)
         case AccountHalted():
             return Message("halted", event.account_id, {"direction": str(event.direction), "reason": event.reason})
         case _:

@@ -92,13 +92,15 @@ async def test_a_life_of_the_core_in_figures() -> None:
     world = world_with(metrics, engine=engine, connector=FakeConnector([Refused("no")]))
     async with world.core() as core:
         await core.create_account("alice")
+        await core.create_account("bob")
         await core.request_settlement("alice", D(3), "a")
         await anyio.sleep(1)  # the first attempt is under way
         await core.request_settlement("alice", D(4), "b")
         await until(lambda: world.account().outgoing.settled == 7)
-        for settlement_id in ("x", "y"):
-            await world.services[0].credit_settlement("alice", D(1), settlement_id)
-            await until(lambda: world.account().incoming.queued + world.account().incoming.open == 0)
+        await world.services[0].credit_settlement("alice", D(1), "x")
+        await until(lambda: world.account().incoming.parked == 1)
+        await world.services[0].credit_settlement("bob", D(1), "y")
+        await until(lambda: world.account("bob").incoming.settled == 1)
     found = series(metrics.exposition())
     for name, value in {
         "settlements_requested_total": 2,

@@ -120,19 +120,21 @@ async def test_settled_credited_in_doubt_held_and_halted_are_told_of_a_life() ->
         world = world_with(webhooks, engine=engine, connector=FakeConnector([Refused("409 what?")]))
         async with world.core() as core:
             await core.create_account("alice")
+            await core.create_account("bob")
             for number, amount in enumerate(("1.5", "2", "3")):
                 await core.request_settlement("alice", D(amount), f"key {number}")
                 await until(lambda number=number: len(engine.calls) == number + 1)  # type: ignore[misc]
-            for settlement_id, credit in (("x", D(4)), ("y", D(5))):
-                await world.services[0].credit_settlement("alice", credit, settlement_id)
-                await until(lambda: world.account().incoming.queued + world.account().incoming.open == 0)
+            await world.services[0].credit_settlement("alice", D(4), "x")
+            await until(lambda: world.account().incoming.parked == 4)
+            await world.services[0].credit_settlement("bob", D(5), "y")
+            await until(lambda: world.account("bob").incoming.settled == 5)
         await idle(webhooks)
     messages = [message for _, message in receiver.got]
     assert [message["type"] for message in messages] == ["settled", "in_doubt", "halted", "held", "credited"]
     attempts = [attempt.attempt_id for attempt in world.attempts()]
     assert [message.get("attempt") for message in messages] == [*attempts[:2], None, *attempts[3:]]
     assert [message.get("amount") for message in messages] == ["1.5", "2", None, "4", "5"]
-    assert {message["account"] for message in messages} == {"alice"}
+    assert [message["account"] for message in messages] == ["alice"] * 4 + ["bob"]
     assert len({message["id"] for message in messages}) == 5
     assert messages[1]["reason"] == "settle did not answer but raised ConnectionError: no answer"
     assert messages[2]["direction"] == "outgoing"
