@@ -140,17 +140,9 @@ class SqliteStore:
             if beats:
                 self._generation.beat(self._connection)
             yield partial(self._connection.execute, "COMMIT")
-            if beats:
-                yield self._generation.write_mark
-                self._beat_at = monotonic()
         except sqlite3.Error as problem:
             self._roll_back()
             raise _explain(problem, self.path) from problem
-        except OSError as problem:
-            raise StoreUnavailable(
-                f"the mark of the store at {self.path} cannot be written: {problem}; the same batch may safely be "
-                "applied again"
-            ) from problem
         except (ArithmeticError, ValueError) as problem:
             self._roll_back()
             raise StoreBroken(
@@ -160,7 +152,20 @@ class SqliteStore:
         except BaseException:
             self._roll_back()
             raise
+        if beats:
+            yield from self._write_mark()
         return result
+
+    def _write_mark(self) -> Steps[None]:
+        """Have the mark beside the file tell the generation that has just become durable in it."""
+        try:
+            yield self._generation.write_mark
+        except OSError as problem:
+            raise StoreUnavailable(
+                f"the mark of the store at {self.path} cannot be written: {problem}; the same batch may safely be "
+                "applied again"
+            ) from problem
+        self._beat_at = monotonic()
 
     def _is_beat_due(self, changes: int) -> bool:
         """Tell whether a new generation begins with the batch that was just carried out, if it changed anything."""
@@ -189,11 +194,17 @@ class SqliteStore:
     def import_account(self, account: AccountOverview, entries: Iterable[Entry], attempts: Iterable[Attempt]) -> None:
         """Take one account over from another store, in one transaction; see `settlement_core.abc.ImportingStore`."""
         # the next batch waits until all that is in the log before it is on the disk, too
-        self._connection.execute("PRAGMA synchronous=NORMAL").fetchall()
+        self._synchronous("NORMAL")
         try:
             make_waits(self._transact(lambda session: import_account(session, account, entries, attempts)))
         finally:
-            self._connection.execute("PRAGMA synchronous=FULL").fetchall()
+            self._synchronous("FULL")
+
+    def _synchronous(self, level: str) -> None:
+        if self._connection.in_transaction:
+            # it failed, and so did taking it back; within it nothing would change
+            self._connection.execute("ROLLBACK")
+        self._connection.execute(f"PRAGMA synchronous={level}").fetchall()
 
     def inspect(self) -> list[str]:
         """Return one sentence for everything in the file that is not as it should be; reads all of it."""

@@ -5,9 +5,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import ClassVar
+
+from settlement_core.values.event import Event
+from settlement_core.values.worker_events import (
+    ClockJumped,
+    CoreStarted,
+    CoreStopped,
+    PartitionsChanged,
+    RecoveryFinished,
+    StandingBy,
+    StoreFailed,
+    StoreRecovered,
+)
 
 __all__ = [
     "AccountHalted",
@@ -45,54 +57,11 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened. `level` is a logging level's name."""
-
-    level: ClassVar[str] = "info"
-    text: ClassVar[str] = ""
-
-    def __str__(self) -> str:
-        """Return the event as one line, whatever line breaks or terminal codes its facts bring from outside."""
-        line = self.text.format(**self.facts())
-        return line if line.isprintable() else "".join(char if char.isprintable() else " " for char in line)
-
-    def facts(self) -> dict[str, object]:
-        """Return the fields, amounts written out plainly."""
-        values = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in values}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _OfAttempt(Event):
     account_id: str
     attempt_id: str
     amount: Decimal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreStarted(Event):
-    """The core takes work."""
-
-    text: ClassVar[str] = "settling with {engine}, verifiable: {verifiable}"
-    engine: str
-    verifiable: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveryFinished(Event):
-    """Every account that had unfinished work at the start has a task."""
-
-    text: ClassVar[str] = "resumed {accounts} accounts with unfinished work"
-    accounts: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreStopped(Event):
-    """The core has ended; `unfinished` effects were cut and will be looked at, at the next start."""
-
-    text: ClassVar[str] = "stopped, {unfinished} effects cut short"
-    unfinished: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,17 +264,6 @@ class MoneyUnattributed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartitionsChanged(Event):
-    """Workers share the store, and this one looks after other accounts than before."""
-
-    text: ClassVar[str] = "looking after {held} of {partitions} partitions: {gained} gained, {lost} lost"
-    held: int
-    partitions: int
-    gained: int
-    lost: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionTaken(Event):
     """A person decided something, for the first time: `decision` about an attempt, a settlement, or the account."""
 
@@ -315,14 +273,6 @@ class DecisionTaken(Event):
     about: str
     by: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StandingBy(Event):
-    """The engine may run in one worker at a time, and another one runs it; this one waits to take its place."""
-
-    text: ClassVar[str] = "standing by as worker {worker}: another one runs the engine"
-    worker: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -378,35 +328,3 @@ class MovedMoreThanKnown(Event):
     moved: Decimal
     known: Decimal
     excess: Decimal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClockJumped(Event):
-    """The wall clock was set; no idempotency key is forgotten for that."""
-
-    level: ClassVar[str] = "warning"
-    text: ClassVar[str] = (
-        "the wall clock jumped by {jumped_s:+.0f} s since {since}; idempotency keys are kept by the time in use, but "
-        "times that are shown may be wrong: set the clock right, and keep it by NTP"
-    )
-    jumped_s: float
-    since: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreFailed(Event):
-    """The store did not answer; the same commands are applied again."""
-
-    level: ClassVar[str] = "error"
-    text: ClassVar[str] = "store failed {failures} times: {reason}; again in {delay_s:.2f} s"
-    failures: int
-    reason: str
-    delay_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreRecovered(Event):
-    """The store answers again."""
-
-    text: ClassVar[str] = "store answers again after {failures} failures"
-    failures: int
