@@ -11,7 +11,7 @@ from tests.redis.proxy import HANDSHAKE, TcpProxy
 from tests.redis.servers import HOST, RedisServer
 from tests.redis.support import shared_server, store_on
 
-CHECKS = frozenset({b"INFO", b"CONFIG", b"SCRIPT"})
+CHECKS = frozenset({b"INFO", b"CONFIG", b"SCRIPT", b"TIME"})
 """What the store asks besides, when it looks whom it talks to."""
 
 

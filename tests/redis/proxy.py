@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Literal, Self
 
 from tests.redis.frames import Frames, name_of
@@ -125,9 +126,17 @@ class TcpProxy:
         target_host: The server's host.
         target_port: The server's port.
         uncounted: Names of commands, in upper case, that losses do not count, such as `HANDSHAKE`.
+        unix: Where it listens on a Unix socket, instead of on its port.
     """
 
-    def __init__(self, target_host: str, target_port: int, *, uncounted: frozenset[bytes] = frozenset()) -> None:
+    def __init__(
+        self,
+        target_host: str,
+        target_port: int,
+        *,
+        uncounted: frozenset[bytes] = frozenset(),
+        unix: Path | None = None,
+    ) -> None:
         self.port, self._claim = reserve_port()
         self.connections = 0
         """How many connections were accepted so far, refused ones not included."""
@@ -137,7 +146,12 @@ class TcpProxy:
         """How many replies the server gave that no client was shown."""
         self._target = (target_host, target_port)
         self._uncounted = uncounted
-        self._listener = socket.create_server((HOST, self.port), backlog=100)
+        if unix is None:
+            self._listener = socket.create_server((HOST, self.port), backlog=100)
+        else:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(unix))
+            self._listener.listen(100)
         self._listener.setblocking(False)
         self._waker, self._woken = socket.socketpair()
         self._woken.setblocking(False)
@@ -290,7 +304,8 @@ class TcpProxy:
             self.connections += 1
             for sock in (client, server):
                 sock.setblocking(False)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if sock.family != socket.AF_UNIX:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open[client.fileno()] = _Connection(client, server)
 
     def _serve(self, connection: _Connection, ready: set[int]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import MINIMAL, VERIFIABLE, D, Server, run_json, serving, until, write_engine
+from tests.cli.processes import MINIMAL, VERIFIABLE, D, Server, run, run_json, serving, until, write_engine
 from tests.redis.servers import RedisServer
 from tests.redis.topologies import Sentinels
 
@@ -156,6 +156,28 @@ def test_of_three_workers_one_is_killed_and_the_others_settle_its_accounts(tmp_p
 def _workers(redis: RedisServer) -> list[dict[str, list[int]]]:
     found: list[dict[str, list[int]]] = run_json("workers", "--store", redis.url())["workers"]
     return found
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_a_redis_that_was_emptied_ends_the_server_and_pays_nothing_again(tmp_path: Path, backend: str) -> None:
+    """From FLUSHALL on the same request is refused, though unknown accounts would be created for it."""
+    arguments = ("--create-unknown-accounts", "--backend", backend)
+    with RedisServer(tmp_path) as redis, server_on(redis.url(), tmp_path / "a", *arguments) as server:
+        assert server.settle("5", "invoice-7") == 201
+        until(lambda: sum(paid(tmp_path).values()) == 5, "for the payment")
+        with redis.client() as client:
+            client.flushall()
+        # 0 is nobody there any more
+        assert server.settle("5", "invoice-7") in {503, 0}
+        assert server.wait() == 1
+        said = server.log.read_text()
+        assert "is not the one that was opened, and is used no more: its mark is gone" in said
+        refused = run("audit", "--store", redis.url(), code=2)
+        assert "there is no store 'settlement'" in refused.stderr
+        assert "all right" not in refused.stdout
+        with redis.client() as client:
+            assert client.dbsize() == 0
+    assert sum(paid(tmp_path).values()) == 5
 
 
 def test_a_failover_loses_nothing_that_a_replica_had_to_confirm(tmp_path: Path) -> None:

@@ -213,8 +213,8 @@ class Cluster(_Group):
 
     @property
     def url(self) -> str:
-        """The URL of the cluster."""
-        return f"redis+cluster://{','.join(server.address for server in self.servers)}"
+        """The URL of the cluster; there is nobody to wait for besides who is asked."""
+        return f"redis+cluster://{','.join(server.address for server in self.servers)}?replicas=0"
 
     @staticmethod
     def slot_of(key: str | bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,19 +14,22 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from settlement_core.stores.redis.layout import Keyspace
-from settlement_core.stores.redis.servers import ClusterServers, Servers, SingleServer
+from settlement_core.stores.redis.cluster import ClusterServers
+from settlement_core.stores.redis.connections import Connections
+from settlement_core.stores.redis.opening import open_keyspace
+from settlement_core.stores.redis.servers import Servers, SingleServer
 from settlement_core.stores.redis.settings import DURABILITIES, Durability, DurabilityName
 from settlement_core.stores.redis.store import RedisStore
-from settlement_core.values.errors import LocalError
+from settlement_core.values.errors import LocalError, StoreUnavailable
 
 __all__ = ["connect_redis"]
 
-PARTITIONS = 64
-"""Of a new store: workers beyond this number would have nothing to do."""
+_log = logging.getLogger(__name__)
 
-FORMAT = 1
-"""The layout of the keys; a store of another is refused."""
+_FORGETFUL = (
+    "the store at %s may forget at a failover what it acknowledged (replicas=0), and what was paid of that may be paid "
+    "again"
+)
 
 TIMEOUT_S = 5.0
 """How long one pipeline may take, and connecting."""
@@ -42,7 +46,7 @@ class _Options:
     namespace: str = "settlement"
     partitions: int | None = None
     durability: DurabilityName = "always"
-    replicas: int = 0
+    replicas: int | None = None
     allow_eviction: bool = False
     unchecked: bool = False
 
@@ -74,12 +78,13 @@ def connect_redis(
             from version 7.2 on); "everysec" accepts to forget the last second after a power loss; "none" accepts to
             forget everything when the server stops.
         replicas: how many replicas must have a batch before it is reported; a failover then forgets nothing that
-            was.
+            was. Under Sentinel and in a Cluster one, unless 0 accepts that loss; for a single server none.
         allow_eviction: take a server that may drop keys when its memory is full.
-        unchecked: take a server that does not let its settings be read.
+        unchecked: take a server that does not let its settings be read, or its connections be ended.
         connection: further settings of redis-py's connections, such as `password` or `ssl_ca_certs`.
 
-    Raises `LocalError` with one sentence if the server cannot be used as it is, and what to change there.
+    Raises `LocalError` with one sentence if the server cannot be used as it is, and what to change there;
+    `StoreBroken` if a part of the store is not there.
     """
     given = {
         "namespace": namespace,
@@ -94,22 +99,32 @@ def connect_redis(
         server, options = _split(server)
     options = replace(options, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     _require_sane(options)
+    fails_over = _fails_over(server)
+    replicas_wanted = int(fails_over) if options.replicas is None else options.replicas
     safety = Durability(
         wanted=options.durability,
-        replicas=options.replicas,
+        replicas=replicas_wanted,
         allow_eviction=options.allow_eviction,
         unchecked=options.unchecked,
     )
-    servers = _servers(server, safety, connection | {"redis_connect_func": safety.greet})
+    servers = _servers(server, safety, connection)
+    if fails_over and not replicas_wanted:
+        _log.warning(_FORGETFUL, servers.name)
+    return _open(servers, options, create=create)
+
+
+def _open(servers: Servers, options: _Options, *, create: bool) -> RedisStore:
+    """Return the store there, or close the servers."""
     try:
         servers.open()
-        places = Keyspace(options.namespace, _settle_partitions(servers, options, create=create))
-        return RedisStore(servers, places)
-    except (TypeError, redis.RedisError) as problem:
-        # a setting that no connection knows, or the first commands refused
-        raise LocalError(f"cannot use the store at {servers.name}: {problem}") from problem
-    except BaseException:
+        return RedisStore(servers, open_keyspace(servers, options.namespace, options.partitions, create=create))
+    except BaseException as problem:
         servers.close()
+        if isinstance(problem, StoreUnavailable):
+            raise LocalError(str(problem)) from problem
+        if isinstance(problem, TypeError | redis.RedisError):
+            # a setting that no connection knows, or the first commands refused
+            raise LocalError(f"cannot use the store at {servers.name}: {problem}") from problem
         raise
 
 
@@ -151,28 +166,11 @@ def _require_sane(options: _Options) -> None:
         raise LocalError(f"store option namespace is some name without braces, not {options.namespace!r}")
 
 
-def _settle_partitions(servers: Servers, options: _Options, *, create: bool) -> int:
-    """Return the number of partitions of the store, which it is given when it is made and keeps."""
-    key = Keyspace(options.namespace, 0).settings
-    client: Any = servers.client_for(key)
-    if create:
-        client.hsetnx(key, "format", FORMAT)
-        client.hsetnx(key, "partitions", options.partitions or PARTITIONS)
-    found: Mapping[str, str] = client.hgetall(key)
-    if "partitions" not in found:
-        raise LocalError(f"there is no store {options.namespace!r} at {servers.name}; nothing was read")
-    if found.get("format") != str(FORMAT):
-        raise LocalError(
-            f"the store at {servers.name} has format {found.get('format')}, this version knows {FORMAT}; it was not "
-            "changed: run the version that wrote it"
-        )
-    partitions = int(found["partitions"])
-    if options.partitions not in {None, partitions}:
-        raise LocalError(
-            f"the store at {servers.name} has {partitions} partitions, which cannot be changed to "
-            f"{options.partitions}: leave the option out, or migrate to a new store"
-        )
-    return partitions
+def _fails_over(server: str | redis.Redis | RedisCluster) -> bool:
+    """Tell whether another server takes over from the one that acknowledged."""
+    if isinstance(server, str):
+        return server.partition(":")[0].endswith(("+sentinel", "+cluster"))
+    return isinstance(server, RedisCluster) or isinstance(server.connection_pool, SentinelConnectionPool)
 
 
 # connections
@@ -191,11 +189,13 @@ _USUAL: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout":
 
 
 def _servers(server: str | redis.Redis | RedisCluster, safety: Durability, connection: dict[str, Any]) -> Servers:
+    made = Connections()
+    connection = connection | {"redis_connect_func": made.greet}
     if isinstance(server, RedisCluster):
         known = server.nodes_manager.connection_kwargs
         nodes = [(node.host, node.port) for node in server.get_nodes()]
         return _cluster(
-            nodes, safety, {k: v for k, v in known.items() if k not in {"host", "port"}} | connection | _OWN
+            nodes, safety, made, {k: v for k, v in known.items() if k not in {"host", "port"}} | connection | _OWN
         )
     if isinstance(server, redis.Redis):
         pool = server.connection_pool
@@ -203,7 +203,7 @@ def _servers(server: str | redis.Redis | RedisCluster, safety: Durability, conne
         if isinstance(pool, SentinelConnectionPool):
             known |= {"service_name": pool.service_name, "sentinel_manager": pool.sentinel_manager}
         again = type(pool)(connection_class=pool.connection_class, **known)
-        return SingleServer(redis.Redis(connection_pool=again), _shown(pool), safety)
+        return SingleServer(redis.Redis(connection_pool=again), _shown(pool), safety, made)
     parts = urlsplit(server)
     if "@" in parts.path + parts.fragment:
         # what is cut off here would be shown
@@ -219,17 +219,17 @@ def _servers(server: str | redis.Redis | RedisCluster, safety: Durability, conne
         settings["ssl"] = True
     try:
         if kind == "sentinel":
-            return _sentinel(parts, safety, settings)
+            return _sentinel(parts, safety, made, settings)
         if kind == "cluster":
-            return _cluster(_hosts(parts, _PORT), safety, settings)
+            return _cluster(_hosts(parts, _PORT), safety, made, settings)
         # redis-py takes from the URL what it says
         client = redis.Redis.from_url(server, **_USUAL | connection | _OWN)
     except (ValueError, TypeError) as problem:
         raise LocalError(f"store {_safe(server)} cannot be used: {problem}") from None
-    return SingleServer(client, _safe(server), safety)
+    return SingleServer(client, _safe(server), safety, made)
 
 
-def _sentinel(parts: Any, safety: Durability, settings: dict[str, Any]) -> Servers:
+def _sentinel(parts: Any, safety: Durability, made: Connections, settings: dict[str, Any]) -> Servers:
     service, _, db = parts.path.strip("/").partition("/")
     if not service:
         raise ValueError("it names no service: redis+sentinel://host:port,host:port/service")
@@ -242,16 +242,16 @@ def _sentinel(parts: Any, safety: Durability, settings: dict[str, Any]) -> Serve
         **settings,
     )
     name = f"{parts.scheme}://{_without_password(parts)}/{service}/{settings['db']}"
-    return SingleServer(sentinels.master_for(service), name, safety)
+    return SingleServer(sentinels.master_for(service), name, safety, made)
 
 
-def _cluster(nodes: list[tuple[str, int]], safety: Durability, settings: dict[str, Any]) -> Servers:
+def _cluster(nodes: list[tuple[str, int]], safety: Durability, made: Connections, settings: dict[str, Any]) -> Servers:
     def connect() -> RedisCluster:
         startup = [ClusterNode(host, port) for host, port in nodes]
         return RedisCluster(startup_nodes=startup, **settings)
 
     name = "redis+cluster://" + ",".join(f"{host}:{port}" for host, port in nodes)
-    return ClusterServers(connect, name, safety)
+    return ClusterServers(connect, name, safety, made)
 
 
 def _credentials(parts: Any) -> dict[str, Any]:

@@ -15,8 +15,11 @@ from settlement_core.values.records import EntryKind
 __all__ = ["enqueue", "entered"]
 
 
-def enqueue(places: Keyspace, keys: AccountKeys, commands: Sequence[Any], asker: str) -> Call:
-    """Return the call that enters these amounts, all of one direction of one account."""
+def enqueue(places: Keyspace, keys: AccountKeys, commands: Sequence[Any], asker: str, begun: float) -> Call:
+    """Return the call that enters these amounts, all of one direction of one account, asked for at `begun`.
+
+    That is a reading of `time.monotonic`, from which on the time counts within which they may be recorded.
+    """
     direction = commands[0].direction
     partition = keys.partition
     return Call(
@@ -31,19 +34,22 @@ def enqueue(places: Keyspace, keys: AccountKeys, commands: Sequence[Any], asker:
         ],
         [
             *(DIRECTION_LETTERS[direction], keys.account_id, asker, places.channel),
-            *(argument for command in commands for argument in _arguments(command)),
+            *(argument for command in commands for argument in _arguments(command, begun)),
         ],
         writes=True,
     )
 
 
-def _arguments(command: c.Enqueue) -> Iterator[str]:
+def _arguments(command: c.Enqueue, begun: float) -> Iterator[str]:
     yield command.entry_id
     yield lowest_terms(command.amount)
     yield f"{command.amount:f}"
     yield repr(command.at)
     yield entry_row(EntryKind.REQUEST, command.entry_id, command.amount, command.at)
-    yield "" if command.within_s is None else f"{command.within_s * 1000:.0f}"
+    if command.within_s is None:
+        yield ""
+    else:
+        yield str(int((begun + command.within_s) * 1000)) if command.within_s > 0 else "0"
 
 
 def entered(commands: Sequence[Any], reply: Reply) -> tuple[list[c.Result], int]:

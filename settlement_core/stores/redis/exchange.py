@@ -5,47 +5,55 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from settlement_core.stores.redis.scripts import Call, Reply, Script
-from settlement_core.stores.redis.settings import Durability
+from settlement_core.stores.redis.layout import mark_key
+from settlement_core.stores.redis.scripts import Call, Reply
+from settlement_core.stores.redis.settings import Guard
 
-__all__ = ["Exchange"]
+__all__ = ["FOREIGN", "Exchange"]
+
+FOREIGN = "FOREIGNSTORE"
+"""Begins what a script answers that found another store than its caller's."""
 
 
 class Exchange:
     """What is sent for some calls, and how what is answered is read."""
 
-    def __init__(self, calls: Sequence[Call], durability: Durability, *, asking: bool, one_slot: bool) -> None:
+    def __init__(self, calls: Sequence[Call], guard: Guard, *, mark: str, asking: bool, one_slot: bool) -> None:
         writing = any(call.writes for call in calls)
-        self._durability = durability
-        self._confirmed = writing and durability.confirmation is not None
+        self._guard = guard
         self._asking = asking
-        # a server reads a pipeline in parts, and writes to the disk after each: once will do (of other calls than
-        # scripts redis-py takes apart the answer, and knows nothing of transactions begun like this)
-        scripts = all(isinstance(call.what, Script) for call in calls)
-        self._together = writing and scripts and len(calls) > 1 and one_slot
+        # a server reads a pipeline in parts, and writes to the disk after each: once will do
+        self._together = writing and len(calls) > 1 and one_slot
         self.commands: list[tuple[Any, ...]] = []
         if self._together:
             self.commands.append(("MULTI",))
         for call in calls:
             if asking:
                 self.commands.append(("ASKING",))
-            if isinstance(call.what, Script):
-                self.commands.append(("EVALSHA", call.what.sha, len(call.keys), *call.keys, *call.arguments))
+            script, keys = call.what, call.keys
+            if script.checked:
+                own, ends = (mark_key(keys[0]),), (mark, guard.ahead_ms)
+                self.commands.append(("EVALSHA", script.sha, len(keys) + 1, *keys, *own, *call.arguments, *ends))
             else:
-                self.commands.append((call.what, *call.keys, *call.arguments))
+                self.commands.append(("EVALSHA", script.sha, len(keys), *keys, *call.arguments))
         if self._together:
             self.commands.append(("EXEC",))
-        if self._confirmed:
-            assert durability.confirmation is not None
-            self.commands.append(durability.confirmation)
+        self._confirmations = len(guard.confirmation) if writing else 0
+        if writing:
+            self.commands += guard.confirmation
 
-    def replies(self, answers: list[Any], name: str) -> list[Reply]:
+    def replies(self, answers: list[Any]) -> list[Reply]:
         """Return what the calls were answered; raises `StoreUnavailable` unless that is as durable as wanted."""
-        if self._confirmed:
-            self._durability.require_confirmed(answers.pop(), name)
-        if self._together:
-            return _carried_out(answers)
-        return answers[1::2] if self._asking else answers
+        confirmed = len(answers) - self._confirmations
+        answers, confirmations = answers[:confirmed], answers[confirmed:]
+        if self._asking:
+            answers = answers[1::2]
+        replies = _carried_out(answers) if self._together else answers
+        # which is for good, whatever this server confirms
+        foreign = any(isinstance(reply, Exception) and str(reply).startswith(FOREIGN) for reply in replies)
+        if self._confirmations and not foreign:
+            self._guard.require_confirmed(confirmations)
+        return replies
 
 
 def _carried_out(replies: Sequence[Reply]) -> list[Reply]:

@@ -27,7 +27,7 @@ from settlement_core.stores.redis.layout import (
     steps_text,
 )
 from settlement_core.stores.redis.queries import Work
-from settlement_core.stores.redis.scripts import Call, script
+from settlement_core.stores.redis.scripts import Call, plain, script
 from settlement_core.values.books import LaneBooks
 from settlement_core.values.errors import LocalError
 from settlement_core.values.records import (
@@ -63,7 +63,7 @@ def import_account(
 ) -> Work[None]:
     """Write the account and everything that belongs to it."""
     keys = places.account(account.account_id)
-    (known,) = yield [Call("HEXISTS", [keys.account], ["state"])]
+    (known,) = yield [plain("HEXISTS", [keys.account], ["state"])]
     if known:
         raise LocalError(f"account {account.account_id!r} is there already; nothing was recorded")
     lanes = {
@@ -122,9 +122,9 @@ def _entry_calls(keys: AccountKeys, lanes: dict[Direction, _Lane], entries: list
             first, _ = lane.ranges.get(entry.attempt_id, (lane.last, 0))
             lane.ranges[entry.attempt_id] = (first, lane.last)
     for direction, content in rows.items():
-        yield Call("HSET", [keys.entries[direction]], content, writes=True)
+        yield plain("HSET", [keys.entries[direction]], content, writes=True)
         if key_rows[direction]:
-            yield Call("HSET", [keys.keys[direction]], key_rows[direction], writes=True)
+            yield plain("HSET", [keys.keys[direction]], key_rows[direction], writes=True)
         # the last one may go on in what comes next
         yield from _range_calls(keys, direction, lanes[direction], but_last=True)
 
@@ -135,9 +135,9 @@ def _range_calls(keys: AccountKeys, direction: Direction, lane: _Lane, *, but_la
     done = known[:-1] if but_last else known
     if done:
         ranges = [text for attempt_id, (first, last) in done for text in (attempt_id, f"{first} {last}")]
-        yield Call("HSET", [keys.attempts], ranges, writes=True)
+        yield plain("HSET", [keys.attempts], ranges, writes=True)
         took = [part for attempt_id, (_, last) in done for part in (last, attempt_id)]
-        yield Call("ZADD", [keys.took[direction]], took, writes=True)
+        yield plain("ZADD", [keys.took[direction]], took, writes=True)
     lane.ranges = dict(known[len(done) :])
 
 

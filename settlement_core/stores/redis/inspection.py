@@ -8,7 +8,7 @@ from settlement_core.stores.redis.account import AccountView
 from settlement_core.stores.redis.layout import Keyspace, PartitionKeys
 from settlement_core.stores.redis.looking import look
 from settlement_core.stores.redis.queries import Work
-from settlement_core.stores.redis.scripts import Call
+from settlement_core.stores.redis.scripts import plain
 
 __all__ = ["inspect"]
 
@@ -21,10 +21,10 @@ def inspect(places: Keyspace) -> Work[list[str]]:
     problems: list[str] = []
     for partition in places.partitions:
         accounts, due, unclosed, noted = yield [
-            Call("ZRANGE", [partition.accounts], [0, -1]),
-            Call("ZRANGE", [partition.due], [0, -1]),
-            Call("ZRANGE", [partition.unclosed], [0, -1]),
-            Call("ZRANGE", [partition.noted], [0, -1]),
+            plain("ZRANGE", [partition.accounts], [0, -1]),
+            plain("ZRANGE", [partition.due], [0, -1]),
+            plain("ZRANGE", [partition.unclosed], [0, -1]),
+            plain("ZRANGE", [partition.noted], [0, -1]),
         ]
         busy: set[str] = set()
         live: set[str] = set()
@@ -38,7 +38,7 @@ def inspect(places: Keyspace) -> Work[list[str]]:
                 live |= {f"{attempt_id}\n{keys.account_id}" for attempt_id in view.live()}
         problems += _compare(partition, "due", set(due), busy)
         ids = [*{*accounts, *noted}]
-        having = yield [Call("EXISTS", [places.account(account_id).notes]) for account_id in ids]
+        having = yield [plain("EXISTS", [places.account(account_id).notes]) for account_id in ids]
         owners = {account_id for account_id, has in zip(ids, having, strict=True) if has}
         problems += _compare(partition, "noted", set(noted), owners)
         problems += [

@@ -1,7 +1,7 @@
 """How books are laid out in Redis: which key holds what, and what a row looks like.
 
 Every key of a partition carries the partition's hash tag, so that one script can change all of an account at once,
-also in a Cluster. Per account:
+also in a Cluster. So does the partition's mark, by which every script knows the store (see `marks`). Per account:
 
     account   hash: state, version (unlike any other there ever was), steps, live (ids of attempts open or released),
               pausing (what a person last said of it), and for each direction, o and i: lane (totals, open and
@@ -59,6 +59,7 @@ __all__ = [
     "lane_of",
     "live_in",
     "lowest_terms",
+    "mark_key",
     "prunable_from",
     "require_storable",
     "steps_text",
@@ -160,6 +161,11 @@ class Keyspace:
             claims=f"{start}:claims",
             notes=f"{start}:notes",
         )
+
+
+def mark_key(key: str) -> str:
+    """Return the key of the mark that has the hash tag of this key, and so lives where it does."""
+    return key[: key.index("}") + 1] + ":mark"
 
 
 def _partition_keys(namespace: str, number: int) -> PartitionKeys:

@@ -15,8 +15,8 @@ from settlement_core.stores.redis.layout import (
     used_at_of,
 )
 from settlement_core.stores.redis.looking import look
-from settlement_core.stores.redis.queries import Work
-from settlement_core.stores.redis.scripts import Call
+from settlement_core.stores.redis.queries import Work, read_fields
+from settlement_core.stores.redis.scripts import plain
 from settlement_core.values import commands as c
 from settlement_core.values.records import EntryKind
 
@@ -33,7 +33,7 @@ def prune(places: Keyspace, command: c.Prune) -> Work[int]:
         while forgotten < command.limit:
             wanted = min(_AT_ONCE, command.limit - forgotten)
             (members,) = yield [
-                Call("ZRANGEBYSCORE", [partition.prunable], ["-inf", f"({command.before!r}", "LIMIT", 0, wanted])
+                plain("ZRANGEBYSCORE", [partition.prunable], ["-inf", f"({command.before!r}", "LIMIT", 0, wanted])
             ]
             for member in members:
                 if forgotten >= command.limit:
@@ -57,7 +57,7 @@ def _forget(places: Keyspace, partition: PartitionKeys, owner: str, attempt_id: 
         return 0
     attempt, used_at = found
     if used_at >= before:
-        yield [Call("ZADD", [partition.prunable], ["XX", repr(used_at), f"{attempt_id}\n{owner}"], writes=True)]
+        yield [plain("ZADD", [partition.prunable], ["XX", repr(used_at), f"{attempt_id}\n{owner}"], writes=True)]
         return 0
     forgotten, deleted = view.forget(attempt, before)
     change = view.change(becomes=uuid4().hex, channel=places.channel, forgotten=deleted)
@@ -71,7 +71,7 @@ def _read(keys: AccountKeys, stored: StoredAttempt) -> Work[tuple[Forgettable, f
     """Return an attempt's entries, the rows of their keys, and when any was last used; None if they are forgotten."""
     direction = stored.attempt.direction
     numbers = range(stored.first, stored.last + 1)
-    (rows,) = yield [Call("HMGET", [keys.entries[direction]], numbers)]
+    rows = yield from read_fields(keys.entries[direction], numbers)
     if None in rows:
         return None
     entries = [
@@ -81,7 +81,7 @@ def _read(keys: AccountKeys, stored: StoredAttempt) -> Work[tuple[Forgettable, f
     requests = [entry for entry in entries if entry.kind is EntryKind.REQUEST]
     key_rows: dict[str, str] = {}
     if requests:
-        (found,) = yield [Call("HMGET", [keys.keys[direction]], [entry.entry_id for entry in requests])]
+        found = yield from read_fields(keys.keys[direction], [entry.entry_id for entry in requests])
         if None in found:
             return None
         key_rows = dict(zip((entry.entry_id for entry in requests), found, strict=True))

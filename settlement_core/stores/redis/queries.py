@@ -8,13 +8,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Generator, Iterable, Sequence
 from itertools import islice
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from settlement_core.stores._json import thaw
 from settlement_core.stores.redis.account import AccountView
 from settlement_core.stores.redis.layout import DIRECTION_LETTERS, Keyspace, attempt_of, lane_of, live_in, suspense_of
 from settlement_core.stores.redis.looking import look
-from settlement_core.stores.redis.scripts import Call, Reply, script
+from settlement_core.stores.redis.scripts import Call, Reply, plain, script
 from settlement_core.values import commands as c
 from settlement_core.values.books import LaneBooks
 from settlement_core.values.records import (
@@ -27,7 +27,7 @@ from settlement_core.values.records import (
     WorkerOverview,
 )
 
-__all__ = ["Work", "due", "history", "overview", "suspense", "values", "workers"]
+__all__ = ["Work", "due", "history", "overview", "read_fields", "suspense", "values", "workers"]
 
 T = TypeVar("T")
 
@@ -38,10 +38,16 @@ _AT_ONCE = 500
 """Accounts or attempts read in one pipeline."""
 
 
+def read_fields(key: str, names: Sequence[Any]) -> Work[list[Any]]:
+    """Return the values of a hash's fields, however many they are: one script takes some thousand arguments."""
+    pages = yield [plain("HMGET", [key], names[start : start + _AT_ONCE]) for start in range(0, len(names), _AT_ONCE)]
+    return [value for page in pages for value in page]
+
+
 def _ids_after(keys: Iterable[str], after: str, limit: int) -> Work[list[str]]:
     """Return the first ids above `after` of sorted sets that are in order of their members."""
     start = f"({after}" if after else "-"
-    pages = yield [Call("ZRANGEBYLEX", [key], [start, "+", "LIMIT", 0, limit]) for key in keys]
+    pages = yield [plain("ZRANGEBYLEX", [key], [start, "+", "LIMIT", 0, limit]) for key in keys]
     return heapq.nsmallest(limit, (found for page in pages for found in page))
 
 
@@ -59,7 +65,7 @@ def due(places: Keyspace, command: c.Due) -> Work[list[str]]:
     after = command.after
     while len(found) < command.limit:
         page = yield from _ids_after(keys, after, _AT_ONCE)
-        rows = yield [Call("HMGET", [places.account(account_id).account], fields) for account_id in page]
+        rows = yield [plain("HMGET", [places.account(account_id).account], fields) for account_id in page]
         found += [one for one, row in zip(page, rows, strict=True) if _is_due(command.direction, *row)]
         if len(page) < _AT_ONCE:
             break
@@ -108,7 +114,7 @@ def history(places: Keyspace, command: c.History) -> Work[list[Attempt]]:
             break
         cursor = page[-1]
         owned = [member.split("\n", 1) for _, member in page]
-        rows = yield [Call("HGET", [places.account(owner).attempts], [attempt_id]) for attempt_id, owner in owned]
+        rows = yield [plain("HGET", [places.account(owner).attempts], [attempt_id]) for attempt_id, owner in owned]
         for (attempt_id, owner), row in zip(owned, rows, strict=True):
             attempt = attempt_of(owner, attempt_id, row).attempt
             if command.account_id in {None, owner} and (not command.states or attempt.state in command.states):
@@ -126,7 +132,7 @@ def _find_cursor(places: Keyspace, command: c.History) -> Work[_Cursor | None]:
     owners = [owner] if owner else (yield from _ids_after([p.accounts for p in places.partitions], "", 10**9))
     for start in range(0, len(owners), _AT_ONCE):
         chosen = owners[start : start + _AT_ONCE]
-        scores = yield [Call("ZSCORE", [places.account(owner).claims], [command.after]) for owner in chosen]
+        scores = yield [plain("ZSCORE", [places.account(owner).claims], [command.after]) for owner in chosen]
         for owner, score in zip(chosen, scores, strict=True):
             if score is not None:
                 return float(score), f"{command.after}\n{owner}"
@@ -138,7 +144,7 @@ def _page(keys: Sequence[str], cursor: _Cursor | None, limit: int, *, newest: bo
     order, first, last = ("ZREVRANGEBYSCORE", "+inf", "-inf") if newest else ("ZRANGEBYSCORE", "-inf", "+inf")
     # from the cursor's instant on: other partitions may have claimed at the same one
     start = first if cursor is None else repr(cursor[0])
-    pages = yield [Call(order, [key], [start, last, "WITHSCORES", "LIMIT", 0, limit + 1]) for key in keys]
+    pages = yield [plain(order, [key], [start, last, "WITHSCORES", "LIMIT", 0, limit + 1]) for key in keys]
     members = ((float(score), member) for page in pages for member, score in zip(page[::2], page[1::2], strict=True))
     if newest:
         return heapq.nlargest(limit, (place for place in members if cursor is None or place < cursor))
@@ -151,7 +157,7 @@ def suspense(places: Keyspace, command: c.Suspense) -> Work[list[SuspenseItem]]:
     ids = yield from _ids_after([order], command.after, command.limit)
     if not ids:
         return []
-    (rows,) = yield [Call("HMGET", [places.suspense], ids)]
+    rows = yield from read_fields(places.suspense, ids)
     items = [suspense_of(settlement_id, row) for settlement_id, row in zip(ids, rows, strict=True)]
     return [item for item in items if command.assigned or item.account_id is None]
 
@@ -161,13 +167,15 @@ def values(places: Keyspace, command: c.Values) -> Work[list[EngineValue]]:
     # those of the id the page begins in are looked at again
     start = "-" if command.after is None else f"[{command.after[0]}"
     limit = command.limit + 1
-    pages = yield [Call("ZRANGEBYLEX", [p.noted], [start, "+", "LIMIT", 0, limit]) for p in places.partitions]
+    pages = yield [plain("ZRANGEBYLEX", [p.noted], [start, "+", "LIMIT", 0, limit]) for p in places.partitions]
     ids = heapq.nsmallest(limit, (found for page in pages for found in page))
     if not ids:
         return []
-    notes = yield [Call("HGETALL", [places.account(account_id).notes]) for account_id in ids]
+    notes = yield [plain("HGETALL", [places.account(account_id).notes]) for account_id in ids]
     found = sorted(
-        (account_id, key, text) for account_id, kept in zip(ids, notes, strict=True) for key, text in kept.items()
+        (account_id, key, text)
+        for account_id, kept in zip(ids, notes, strict=True)
+        for key, text in zip(kept[::2], kept[1::2], strict=True)
     )
     wanted = (value for value in found if command.after is None or value[:2] > command.after)
     return [
@@ -180,7 +188,7 @@ def workers(places: Keyspace) -> Work[list[WorkerOverview]]:
     """Return who shares the store."""
     found, *owners = yield [
         Call(script("expiries"), [places.workers]),
-        *(Call("HGET", [partition.lease], ["owner"]) for partition in places.partitions),
+        *(plain("HGET", [partition.lease], ["owner"]) for partition in places.partitions),
     ]
     expires_ms = dict(zip(found[::2], found[1::2], strict=True))
     return [

@@ -12,7 +12,7 @@ from settlement_core.stores.redis.scripts import Call, Reply, script
 from settlement_core.values.commands import Nudge, Share
 from settlement_core.values.results import Applied, Ring, Shares
 
-__all__ = ["fence", "nudge", "share"]
+__all__ = ["nudge", "share"]
 
 _NUDGE = "!"
 """Marks a ring by which a person asks to try now; no account id begins with it."""
@@ -70,13 +70,6 @@ def share(places: Keyspace, command: Share) -> Work[Shares]:
         excess=max(0, len(held) - fair),
         rings=tuple(ring for number, reply in held.items() for ring in _rings(number, reply[3:])),
     )
-
-
-def fence(places: Keyspace) -> Work[Applied]:
-    """Take the store away from every other worker that has it open."""
-    del places
-    yield []
-    return Applied(changed=False)
 
 
 def nudge(places: Keyspace, command: Nudge) -> Work[Applied]:

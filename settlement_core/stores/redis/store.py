@@ -18,7 +18,7 @@ from redis import exceptions as failures
 
 from settlement_core.stores._json import kept
 from settlement_core.stores._steps import Steps, make_waits
-from settlement_core.stores.redis import pruning, queries, sharing, suspense
+from settlement_core.stores.redis import marks, pruning, queries, sharing, suspense
 from settlement_core.stores.redis.account import AccountView, QueueTooShort
 from settlement_core.stores.redis.enqueueing import enqueue, entered
 from settlement_core.stores.redis.importing import import_account
@@ -96,7 +96,7 @@ class RedisStore:
             c.Assign: lambda command: suspense.assign(places, command),
             c.Prune: lambda command: pruning.prune(places, command),
             c.Share: self._share,
-            c.Fence: lambda _: sharing.fence(places),
+            c.Fence: lambda _: self._fence(),
             c.Nudge: lambda command: sharing.nudge(places, command),
             c.Workers: lambda _: queries.workers(places),
             c.Values: lambda command: queries.values(places, command),
@@ -117,6 +117,7 @@ class RedisStore:
     def apply_in_steps(self, commands: Sequence[c.Command[Any]]) -> Steps[list[c.Result]]:
         """Apply a batch as `apply` does; a wait is one round of calls. See `settlement_core.abc.SteppedStore`."""
         results: list[c.Result] = [None] * len(commands)
+        begun = monotonic()
         todo: _Indexed = []
         for place, command in enumerate(commands):
             try:
@@ -130,7 +131,7 @@ class RedisStore:
                 for item in group:
                     by_account.setdefault(getattr(item[1], "account_id"), []).append(item)  # noqa: B009 - all have one
                 yield from self._run(
-                    [self._work_on(account_id, items, results) for account_id, items in by_account.items()]
+                    [self._work_on(account_id, items, results, begun) for account_id, items in by_account.items()]
                 )
             else:
                 for place, command in group:
@@ -214,8 +215,8 @@ class RedisStore:
 
     # one account
 
-    def _work_on(self, account_id: str, items: _Indexed, results: list[c.Result]) -> Work[None]:
-        """Carry out one account's commands in order."""
+    def _work_on(self, account_id: str, items: _Indexed, results: list[c.Result], begun: float) -> Work[None]:
+        """Carry out one account's commands, which were given at that time of our clock, in order."""
         keys = self._places.account(account_id)
         runs = [(kind, list(group)) for kind, group in groupby(items, key=lambda item: _kind(item[1]))]
         uncounted = 0
@@ -223,7 +224,7 @@ class RedisStore:
         for place, (kind, run) in enumerate(runs):
             commands = [command for _, command in run]
             if kind.startswith("enqueue"):
-                calls = [enqueue(self._places, keys, commands, self._asker(keys))]
+                calls = [enqueue(self._places, keys, commands, self._asker(keys), begun)]
                 if place + 1 < len(runs) and runs[place + 1][0] == "change":
                     # what the next commands need to know is asked for in the same round
                     calls += self._look_ahead(keys, [command for _, command in runs[place + 1][1]])
@@ -310,6 +311,11 @@ class RedisStore:
         shares = yield from sharing.share(self._places, command)
         self._tokens = dict(shares.leases)
         return shares
+
+    def _fence(self) -> Work[c.Applied]:
+        assert self._servers.mark is not None, "the store is open"
+        self._servers.mark = yield from marks.fence(self._places, self._servers.mark, self._id)
+        return c.Applied(changed=True)
 
 
 def _kind(command: c.Command[Any]) -> str:

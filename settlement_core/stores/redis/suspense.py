@@ -12,7 +12,7 @@ from typing import Any
 from settlement_core.stores.redis.enqueueing import enqueue, entered
 from settlement_core.stores.redis.layout import Keyspace, suspense_of, suspense_row
 from settlement_core.stores.redis.queries import Work
-from settlement_core.stores.redis.scripts import Call, script
+from settlement_core.stores.redis.scripts import Call, plain, script
 from settlement_core.values import commands as c
 from settlement_core.values.decisions import may_assign
 from settlement_core.values.errors import LocalError, SuspenseConflict, UnknownAccount, UnknownSuspense
@@ -39,7 +39,7 @@ def suspend(places: Keyspace, command: c.Suspend) -> Work[c.Applied]:
 
 def assign(places: Keyspace, command: c.Assign) -> Work[c.Result]:
     """Enter the money for an account, and say so beside it."""
-    (row,) = yield [Call("HGET", [places.suspense], [command.settlement_id])]
+    (row,) = yield [plain("HGET", [places.suspense], [command.settlement_id])]
     if row is None:
         raise UnknownSuspense(command.settlement_id)
     item = suspense_of(command.settlement_id, row)
@@ -47,7 +47,7 @@ def assign(places: Keyspace, command: c.Assign) -> Work[c.Result]:
         # it is there already, or being entered: entering it again does no harm
         return (yield from _finish(places, item, command.at))
     # an account is there for ever once it is: whoever finishes what begins here finds the same answer
-    (state,) = yield [Call("HGET", [places.account(command.account_id).account], ["state"])]
+    (state,) = yield [plain("HGET", [places.account(command.account_id).account], ["state"])]
     if state is None:
         raise UnknownAccount(command.account_id)
     assigned = replace(
@@ -65,9 +65,9 @@ def assign(places: Keyspace, command: c.Assign) -> Work[c.Result]:
 
 def finish_assignments(places: Keyspace) -> Work[None]:
     """Finish what a worker began and did not end."""
-    (begun,) = yield [Call("ZRANGE", [places.suspense_assigning], [0, -1])]
+    (begun,) = yield [plain("ZRANGE", [places.suspense_assigning], [0, -1])]
     for settlement_id in begun:
-        (row,) = yield [Call("HGET", [places.suspense], [settlement_id])]
+        (row,) = yield [plain("HGET", [places.suspense], [settlement_id])]
         item = suspense_of(settlement_id, row)
         # unless somebody else has finished it meanwhile
         if item.assigned_at is not None:
@@ -94,7 +94,7 @@ def _enter(places: Keyspace, item: SuspenseItem, at: float) -> Work[c.Result]:
         at=at,
     )
     # no lease is named, so that whoever holds the account is rung
-    (reply,) = yield [enqueue(places, places.account(item.account_id), [command], "")]
+    (reply,) = yield [enqueue(places, places.account(item.account_id), [command], "", 0.0)]
     answers: list[Any]
     answers, _ = entered([command], reply)
     return answers[0]

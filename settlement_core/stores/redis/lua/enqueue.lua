@@ -2,8 +2,8 @@
 --
 -- KEYS  account, entries, keys (of the direction), due, lease, rings (of the partition)
 -- ARGV  direction (o or i), account id, the asking worker's lease token (or ''), channel of hints,
---       then six for each entry: id, its amount in lowest terms, its amount as given, time, row, and within how many
---       milliseconds from now it may be recorded ('' for no bound)
+--       then six for each entry: id, its amount in lowest terms, its amount as given, time, row, and the millisecond
+--       of the caller's clock before which it must be recorded or not at all ('' for no bound)
 -- Answers the number of entries not yet counted into the totals, then one word for each entry:
 --       'new', 'unknown', 'late', 'same <first amount>' or 'other <first amount>'
 --
@@ -16,8 +16,11 @@ local state, counted = unpack(redis.call('HMGET', account, 'state', 'counted.' .
 local answers = {0}
 local entered = false
 
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000) - AHEAD
+
 for i = 5, #ARGV, 6 do
-  local id, lowest, amount, at, row, within_ms = unpack(ARGV, i, i + 5)
+  local id, lowest, amount, at, row, before = unpack(ARGV, i, i + 5)
   local answer
   local known = state and redis.call('HGET', keys, id)
   if known then
@@ -32,7 +35,7 @@ for i = 5, #ARGV, 6 do
     end
   elseif not state or (state == 'deleted' and direction == 'o') then
     answer = 'unknown'
-  elseif within_ms ~= '' and tonumber(within_ms) <= 0 then
+  elseif before ~= '' and now >= tonumber(before) then
     answer = 'late'
   else
     local seq = redis.call('HINCRBY', account, 'seq.' .. direction, 1)
