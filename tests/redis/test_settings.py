@@ -24,7 +24,7 @@ from settlement_core.values.results import Entered
 from tests.redis.servers import HOST, RedisServer, reserve_port, wait_until
 from tests.redis.support import apply_until_taken, fresh_namespace, overview_of, raised, store_on
 from tests.redis.topologies import Cluster, Sentinels
-from tests.stores.books import entered, opened
+from tests.stores.books import claimed, closed, entered, opened
 
 WAITAOF = (7, 2)
 
@@ -480,6 +480,30 @@ def test_a_batch_waits_for_its_replica(own: RedisServer, pair: RedisServer) -> N
     (answer,) = _until_taken(lambda: store.apply([entered("1", "5")]))
     assert answer == Entered(entered("1", "5").amount, replay=True)
     assert overview_of(store).outgoing.queued == 6
+    store.close()
+
+
+def test_a_batch_that_is_repeated_waits_for_its_replica_though_it_finds_everything_there(
+    own: RedisServer, pair: RedisServer
+) -> None:
+    """A server confirms what a connection wrote: the one on which a batch is repeated must write something, too."""
+    store = store_on(own.url(), replicas=1)
+    store.apply([opened(), entered("0", "1")])
+    with own.client() as client:
+        commands = [opened(), entered("1", "5"), claimed("t"), closed("t", "2")]
+        commands += [c.Put(account_id="alice", key="cursor", value=1), c.Fence()]
+        for command in [command for twice in zip(commands, commands, strict=True) for command in twice]:
+            known: Any = client.info("replication")
+            store._servers._doubt()
+            assert not raised(store.apply([command]))
+            now: Any = client.info("replication")
+            assert now["master_repl_offset"] > known["master_repl_offset"], command
+    pair.pause()
+    for command in (entered("2", "5"), claimed("u")):
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+                store.apply([command])
+    pair.resume()
     store.close()
 
 

@@ -27,12 +27,14 @@ class Exchange:
         self.commands: list[tuple[Any, ...]] = []
         if self._together:
             self.commands.append(("MULTI",))
-        for call in calls:
+        touching = max((place for place, call in enumerate(calls) if call.writes), default=None)
+        for place, call in enumerate(calls):
             if asking:
                 self.commands.append(("ASKING",))
             script, keys = call.what, call.keys
             if script.checked:
-                own, ends = (mark_key(keys[0]),), (mark, guard.ahead_ms)
+                touch = "touch" if place == touching and guard.counts_writes else ""
+                own, ends = (mark_key(keys[0]),), (mark, guard.ahead_ms, touch)
                 self.commands.append(("EVALSHA", script.sha, len(keys) + 1, *keys, *own, *call.arguments, *ends))
             else:
                 self.commands.append(("EVALSHA", script.sha, len(keys), *keys, *call.arguments))

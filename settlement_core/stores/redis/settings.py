@@ -62,11 +62,13 @@ class Guard:
 
     Attributes:
         confirmation: what is asked behind each batch that writes.
+        counts_writes: whether that waits for what the connection wrote, so that a batch must write something.
         ahead_ms: how far the server's clock is ahead of `time.monotonic` here, at least, as of the latest check.
     """
 
     def __init__(self, durability: Durability, name: str) -> None:
         self.confirmation: Sequence[tuple[Any, ...]] = ()
+        self.counts_writes = False
         self.ahead_ms = 0
         self._durability = durability
         self._name = name
@@ -102,6 +104,7 @@ class Guard:
         if settings is not None:
             self._require_safe(settings, info)
         self.confirmation = tuple(self._confirm(told=settings is not None))
+        self.counts_writes = any(command[0] in {"WAIT", "WAITAOF"} for command in self.confirmation)
         seconds, microseconds = client.time()
         # the answer was under way for a while, which makes it less
         self.ahead_ms = int(seconds) * 1000 + int(microseconds) // 1000 - int(monotonic() * 1000) - 1

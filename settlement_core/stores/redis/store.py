@@ -27,7 +27,7 @@ from settlement_core.stores.redis.layout import AccountKeys, Keyspace, require_s
 from settlement_core.stores.redis.looking import look
 from settlement_core.stores.redis.queries import Work
 from settlement_core.stores.redis.rows import ROW_QUERIES, answer_rows, distinct, read_rows
-from settlement_core.stores.redis.scripts import Call, Reply
+from settlement_core.stores.redis.scripts import Call, Reply, plain
 from settlement_core.stores.redis.servers import Servers
 from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError, StoreUnavailable
@@ -283,6 +283,9 @@ class RedisStore:
                 # nothing was asked of Redis, where others may have been meanwhile
                 view, taken = None, False
                 continue
+            if change is None and any(map(_holds, commands[len(results) :], answers)):
+                # perhaps only since a batch that was not confirmed
+                yield [plain("EXISTS", [keys.account], writes=True)]
             if change is None or (yield [change]) == [1]:
                 results += answers
                 if len(results) == len(commands):
@@ -316,6 +319,11 @@ class RedisStore:
         assert self._servers.mark is not None, "the store is open"
         self._servers.mark = yield from marks.fence(self._places, self._servers.mark, self._id)
         return c.Applied(changed=True)
+
+
+def _holds(command: c.Command[Any], answer: c.Result) -> bool:
+    """Tell whether the answer says that something was recorded, though it may have been recorded before."""
+    return not isinstance(command, c.Get) and not isinstance(answer, c.NothingToClaim | LocalError)
 
 
 def _kind(command: c.Command[Any]) -> str:
