@@ -7,6 +7,9 @@ The order of the marks is what keeps money safe, wherever the migration is cut o
     new: complete              … or until a migration that is run again finds it equal to the old one
     new: complete, old: moved  neither is served, until a migration that is run again finishes this one
     old: moved                 the new store is served
+
+A worker that was silent meanwhile, or was just starting, has the old store open and knows no mark. It is fenced: the
+old store when no worker can be certain of a lease any more and again when it is marked, the new one when it is marked.
 """
 
 from __future__ import annotations
@@ -99,6 +102,8 @@ def examine(source: Store, route: Route, progress: Progress | None = None) -> Au
     if answer != route.moved:
         refuse_sealed(answer)
     _require_unused(source, route.source)
+    # every lease has run out; what still has the store open, and comes back or has not begun, is refused from now on
+    _ask(source, c.Fence())
     # what a worker that was killed began to assign is finished by whoever shares the store next
     _ask(source, c.Share(worker=f"migration-{uuid4().hex}", lease_s=1.0, leaving=True))
     return audit(source, progress=lambda accounts: tell(f"auditing {route.source}: {accounts} accounts"))
@@ -130,7 +135,8 @@ def migrate(
     if not differences:
         _ask(destination, seal(route.unconfirmed))
         _ask(source, seal(route.moved))
-        # nobody takes it into use any more; whoever did meanwhile is found out
+        _ask(source, c.Fence())
+        # nobody takes it into use any more, nor goes on with it; whoever did meanwhile is found out
         differences = [*_used_meanwhile(source, examined, route), *_compare_rest(source, destination)]
     if differences:
         _ask(source, seal(None))
@@ -173,7 +179,8 @@ def _fill(source: Store, destination: Store, route: Route, tell: Progress) -> No
         raise LocalError(f"the store {route.destination} cannot take over accounts from another one")
     _require_empty(destination, route.destination)
     _ask(destination, seal(route.incomplete))
-    # somebody may have taken it into use just before
+    # somebody may have taken it into use just before, or opened it to do so
+    _ask(destination, c.Fence())
     _require_empty(destination, route.destination)
     _copy_accounts(source, destination, tell)
     _copy_suspense(source, destination, route)

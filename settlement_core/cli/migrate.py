@@ -42,9 +42,10 @@ def migrate(source: str, destination: str) -> None:
         settlement-core migrate redis://127.0.0.1:6379 sqlite:settlement.db
 
     Stop everything that serves FROM first; TO must be empty, or not exist yet. Both are audited and compared, to the
-    last digit. From then on serve TO: FROM is kept as it is, can still be read, but refuses to be served. If this is
-    cut off, FROM is as it was, TO refuses to be served, and either is told by whoever tries; with differences, too,
-    which are named, and the exit code is 1.
+    last digit. From then on serve TO: FROM is kept as it is, can still be read, but refuses to be served. A server
+    that still has FROM open, because it was suspended, cut off or just starting, is refused its next write and ends. If
+    this is cut off, FROM is as it was, TO refuses to be served, and either is told by whoever tries; with differences,
+    too, which are named, and the exit code is 1.
     """
     route = Route(_shown(source), _shown(destination))
     if route.source == route.destination:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from tests.cli.processes import (
     MINIMAL,
     VERIFIABLE,
     D,
+    Server,
     clean_environment,
     run,
     run_json,
@@ -120,6 +124,106 @@ def test_there_and_back_everything_is_as_it_was(redis_url: str, tmp_path: Path) 
     with serving(engine, "--store", last, folder=tmp_path, PAID=str(tmp_path / "paid")) as server:
         until(lambda: D(server.books("/accounts")[0]["outgoing"]["settled"]) == D("1.5"))
         assert server.stop() == 0
+
+
+SLOW = '''
+"""Connects while WAIT/connect is missing, and pays once WAIT/hold is gone, by a line in a file."""
+
+import os
+import pathlib
+from contextlib import asynccontextmanager
+
+import anyio
+
+WAIT = pathlib.Path(os.environ["WAIT"])
+
+
+class Engine:
+    async def settle(self, account_id, amount):
+        while (WAIT / "hold").exists():
+            await anyio.sleep(0.02)
+        with open(os.environ["PAID"], "a") as paid:
+            paid.write(f"{os.environ['WHO']} pays {account_id} {amount:f}\\n")
+        return amount
+
+
+@asynccontextmanager
+async def connect_engine(services):
+    (WAIT / f"{os.environ['WHO']} connects").touch()
+    while (WAIT / f"{os.environ['WHO']} is slow").exists():
+        await anyio.sleep(0.02)
+    yield Engine()
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+@pytest.mark.parametrize("state", ["silent", "starting"])
+def test_a_worker_that_was_silent_or_starting_during_a_migration_pays_nothing_afterwards(
+    state: str, backend: str, redis_url: str, tmp_path: Path
+) -> None:
+    """It is stopped, or its engine connects slowly; then it goes on, finds the old store fenced, and ends."""
+    new, engine = f"sqlite:{tmp_path / 'new.db'}", str(write_engine(tmp_path, SLOW))
+    known = {"PAID": str(tmp_path / "paid"), "WAIT": str(tmp_path)}
+    options = ("--lease", "2", "--backend", backend, "--store")
+
+    def folder(name: str) -> Path:
+        (tmp_path / name).mkdir()
+        return tmp_path / name
+
+    (tmp_path / "hold").touch()
+    with ExitStack() as stack:
+        serve = partial(serving, engine, *options)
+        first = stack.enter_context(serve(redis_url, folder=folder("first"), WHO="first", **known))
+        assert first.create() == 201
+        assert first.settle("5", "in the ledger's hands") == 201
+        until(lambda: D(first.books("/accounts")[0]["outgoing"]["open"]) == 5)
+        assert first.settle("7", "queued") == 201
+        old = first
+        if state == "silent":
+            first.signal(signal.SIGSTOP)
+        else:
+            first.kill()
+            (tmp_path / "old is slow").touch()
+            old = Server([engine, *options, redis_url, "--port", "0"], folder("old"), {"WHO": "old", **known})
+            stack.callback(_end, old)
+            thread = threading.Thread(target=_start, args=(old,))
+            thread.start()
+            stack.callback(thread.join)
+            until((tmp_path / "old connects").exists)
+        until(lambda: run_json("workers", "--store", redis_url)["workers"][0]["expires_in_s"] <= 0)
+        run("migrate", redis_url, new)
+        (tmp_path / "hold").unlink()
+        fresh = stack.enter_context(serve(new, folder=folder("fresh"), WHO="fresh", **known))
+        until(lambda: D(fresh.books("/accounts")[0]["outgoing"]["settled"]) == 7)
+        if state == "silent":
+            first.signal(signal.SIGCONT)
+        else:
+            (tmp_path / "old is slow").unlink()
+        assert old.wait() == 1
+        assert "it was taken over since" in old.log.read_text()
+        outgoing = fresh.books("/accounts")[0]["outgoing"]
+        assert {name: D(outgoing[name]) for name in ("entered", "settled", "in_doubt")} == {
+            "entered": 12,
+            "settled": 7,
+            "in_doubt": 5,
+        }
+        assert fresh.stop() == 0
+    # what was in the ledger's hands when the worker was stopped is in doubt, and the ledger may have paid it
+    lines = (tmp_path / "paid").read_text().splitlines()
+    assert [line for line in lines if line != "first pays alice 5"] == ["fresh pays alice 7"]
+    assert lines.count("first pays alice 5") <= (state == "silent")
+    assert D(run_json("audit", "--store", redis_url)["outgoing"]["queued"]) == 7
+
+
+def _end(server: Server) -> None:
+    if server.process is not None and server.process.poll() is None:
+        server.kill()
+
+
+def _start(server: Server) -> None:
+    with suppress(AssertionError):  # it ends instead of listening
+        server.start()
 
 
 def test_a_store_in_use_is_not_migrated(redis_url: str, tmp_path: Path) -> None:
