@@ -110,6 +110,33 @@ def test_a_slot_that_moves_takes_its_books_along(cluster: Cluster) -> None:
     store.close()
 
 
+def test_a_request_follows_a_partition_that_has_moved_but_was_not_handed_over(cluster: Cluster) -> None:
+    """All keys are on the next node, which takes them from whoever was sent there (ASK) only after ASKING."""
+    store = store_on(cluster.url, socket_timeout=2.0)
+    worker = store_on(cluster.url, namespace=places_of(store).namespace)
+    apply_until_taken(store, [opened(), entered("1", "5")])
+    apply_until_taken(worker, [c.Share(worker="w", lease_s=60.0)])
+    # a worker is rung, so that there is each key that entering another touches: no node answers TRYAGAIN
+    apply_until_taken(store, [entered("2", "5")])
+    partition = places_of(store).partition("alice")
+    slot = cluster.slot_of(partition.due)
+    holder = cluster.servers[cluster.node_of(slot)]
+    answers: list[Any] = []
+
+    def between() -> None:
+        with holder.client() as client:
+            moved = client.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot) == 0
+        if moved:
+            answers.extend(store.apply([entered("3", "7")]))
+            answers.extend(store.apply([entered("3", "7"), c.Due(partition=partition.number)]))
+
+    assert cluster.migrate_slot(slot, (cluster.node_of(slot) + 1) % 3, between=between) >= 7
+    assert [getattr(answer, "replay", answer) for answer in answers] == [False, True, ["alice"]]
+    assert overview_of(store).outgoing.entered == 17
+    store.close()
+    worker.close()
+
+
 @pytest.mark.slow
 def test_a_node_that_dies_and_comes_back_has_kept_its_books(cluster: Cluster) -> None:
     """Meanwhile the store is not available, and says so."""
