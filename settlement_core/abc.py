@@ -134,8 +134,10 @@ class AccountServices(Protocol):
     async def credit_settlement(self, account_id: str, amount: Decimal, settlement_id: str | None = None) -> None:
         """Credit an incoming settlement of `amount` standard units.
 
-        The same `settlement_id` credits once, for ever; without one every call credits anew. Raises
-        `UnknownAccount` (use `report_unattributed`), `IdempotencyConflict`, `InvalidAmount`, `InvalidIdentifier`.
+        The same `settlement_id` credits once, for ever; without one every call credits anew. What was reported as
+        unattributed under this id becomes this account's. Raises `UnknownAccount` (use `report_unattributed`),
+        `SuspenseConflict` if an operator assigned it to another account, `IdempotencyConflict`, `InvalidAmount`,
+        `InvalidIdentifier`.
         """
         ...
 

@@ -12,8 +12,15 @@ from settlement_core.abc import Connector, Observer
 from settlement_core.core.journal import Journal
 from settlement_core.core.sharing import Sharing
 from settlement_core.values.amounts import check_amount
-from settlement_core.values.commands import Applied, Enqueue, Entered, Get, Put, Suspend
-from settlement_core.values.errors import ConnectorError, InvalidAmount, LeadershipLost, LeaseLost, LocalError
+from settlement_core.values.commands import Applied, Assign, Enqueue, Entered, Get, Put, Suspend
+from settlement_core.values.errors import (
+    ConnectorError,
+    InvalidAmount,
+    LeadershipLost,
+    LeaseLost,
+    LocalError,
+    SuspenseConflict,
+)
 from settlement_core.values.events import MoneyUnattributed, SettlementReceived, StandingBy
 from settlement_core.values.identifiers import check_account_id, check_key
 from settlement_core.values.json_text import decode_json, encode_json
@@ -73,7 +80,25 @@ class Services:
             amount=_above_zero(amount),
             at=self._now(),
         )
-        await self._journal.submit(entry, partial(self._received, entry)).wait()
+        try:
+            await self._journal.submit(entry, partial(self._received, entry)).wait()
+        except SuspenseConflict:
+            await self._take_up(entry)
+
+    async def _take_up(self, entry: Enqueue) -> None:
+        """Credit what the engine could not attribute before, and can by now; refuse what an operator gave to another.
+
+        An engine scans again after a crash, and may know meanwhile who paid: that is no second payment.
+        """
+        taken = Assign(
+            settlement_id=entry.entry_id,
+            account_id=entry.account_id,
+            reason="the engine has learned whose it is",
+            by="engine",
+            at=self._now(),
+            amount=entry.amount,
+        )
+        await self._journal.submit(taken, partial(self._received, entry)).wait()
 
     async def report_unattributed(self, settlement_id: str, amount: Decimal, details: Any) -> None:
         """Keep money whose owner cannot be told, visible until an operator assigns it."""

@@ -268,7 +268,7 @@ def _states() -> frozenset[AttemptState]:
         raise BadJson(f"state is one of {', '.join(AttemptState)}") from None
 
 
-async def _told(*names: str) -> dict[str, str]:
+async def _told(*names: str) -> dict[str, Any]:
     """Return the texts a person gave, all of them non-empty."""
     if request.mimetype != "application/json":
         raise BadJson("Content-Type must be application/json; nothing was recorded")

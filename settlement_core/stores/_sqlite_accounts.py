@@ -7,14 +7,14 @@ Every command decides first and writes last, so that a refused one has changed n
 from __future__ import annotations
 
 from settlement_core.stores._json import freeze, thaw
-from settlement_core.stores._sqlite_entries import enqueue
-from settlement_core.stores._sqlite_rows import SUSPENSE_COLUMNS, plain_text, storable, suspense_of
+from settlement_core.stores._sqlite_entries import enqueue, find_suspense
+from settlement_core.stores._sqlite_rows import SUSPENSE_COLUMNS, plain_text, storable
 from settlement_core.stores._sqlite_session import Session
 from settlement_core.values import commands as c
 from settlement_core.values import decisions
 from settlement_core.values.errors import SuspenseConflict, UnknownSuspense
 from settlement_core.values.lived import advance
-from settlement_core.values.records import AccountState, Direction, Pausing, SuspenseItem
+from settlement_core.values.records import AccountState, Direction, Pausing
 
 __all__ = ["assign", "close_account", "finish_step", "open_account", "pause", "put", "suspend", "tick"]
 
@@ -73,7 +73,10 @@ def pause(session: Session, command: c.Pause) -> c.Applied:
 
 # money whose owner is unknown
 
-_FIND_SUSPENSE = f"SELECT {SUSPENSE_COLUMNS} FROM suspense WHERE settlement_id = ?"
+_FIND_CREDITED = """
+    SELECT a.account_id FROM entries e INDEXED BY entries_settlement JOIN accounts a ON a.account_no = e.account_no
+    WHERE e.kind = 0 AND e.direction = 1 AND e.entry_id = ? AND a.account_id <> ? LIMIT 1
+"""
 _ADD_SUSPENSE = f"INSERT INTO suspense ({SUSPENSE_COLUMNS}) VALUES (?, ?, ?, ?, NULL, '', '', NULL)"
 _ASSIGN = """
     UPDATE suspense SET account_id = ?, reason = ?, assigned_by = ?, assigned_at = ? WHERE settlement_id = ?
@@ -83,7 +86,7 @@ _ASSIGN = """
 def suspend(session: Session, command: c.Suspend) -> c.Applied:
     """Keep money whose owner cannot be told."""
     details = freeze(command.details, f"the details of unattributed settlement {command.settlement_id!r}")
-    item = _find_suspense(session, command.settlement_id)
+    item = find_suspense(session, command.settlement_id)
     if item is None:
         values = (command.settlement_id, plain_text(command.amount), details, command.at)
         session.execute(_ADD_SUSPENSE, values)
@@ -95,10 +98,14 @@ def suspend(session: Session, command: c.Suspend) -> c.Applied:
 
 def assign(session: Session, command: c.Assign) -> c.Entered:
     """Make the money an incoming entry of the account it belongs to."""
-    item = _find_suspense(session, command.settlement_id)
+    item = find_suspense(session, command.settlement_id)
     if item is None:
         raise UnknownSuspense(command.settlement_id)
-    fresh = decisions.may_assign(item, command.account_id)
+    fresh = decisions.may_assign(item, command)
+    session.account(command.account_id)
+    credited = session.execute(_FIND_CREDITED, (item.settlement_id, command.account_id)).fetchone() if fresh else None
+    if credited is not None:
+        decisions.refuse_credited(item.settlement_id, credited[0])
     entry = c.Enqueue(
         account_id=command.account_id,
         direction=Direction.INCOMING,
@@ -106,16 +113,11 @@ def assign(session: Session, command: c.Assign) -> c.Entered:
         amount=item.amount,
         at=command.at,
     )
-    entered = enqueue(session, entry)
+    entered = enqueue(session, entry, assigned=True)
     if fresh:
         told = (storable(command.reason), storable(command.by))
         session.execute(_ASSIGN, (command.account_id, *told, command.at, command.settlement_id))
     return entered
-
-
-def _find_suspense(session: Session, settlement_id: str) -> SuspenseItem | None:
-    found = session.execute(_FIND_SUSPENSE, (settlement_id,)).fetchone()
-    return None if found is None else suspense_of(found)
 
 
 # the engine's own values

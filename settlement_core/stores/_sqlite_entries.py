@@ -2,19 +2,21 @@
 
 Every command decides first and writes last, so that a refused one has changed nothing.
 """
+# ruff: noqa: S608 - statements are composed of constants only
 
 from __future__ import annotations
 
 from decimal import Decimal
 
-from settlement_core.stores._sqlite_rows import DIRECTION_CODES, KIND_CODES, plain_text
+from settlement_core.stores._sqlite_rows import DIRECTION_CODES, KIND_CODES, SUSPENSE_COLUMNS, plain_text, suspense_of
 from settlement_core.stores._sqlite_session import AccountRow, Lane, Session
 from settlement_core.values import commands as c
+from settlement_core.values import decisions
 from settlement_core.values.amounts import total
 from settlement_core.values.errors import IdempotencyConflict, TooLate, UnknownAccount
-from settlement_core.values.records import AccountState, Direction, EntryKind
+from settlement_core.values.records import AccountState, Direction, EntryKind, SuspenseItem
 
-__all__ = ["enqueue", "prune", "queue_again"]
+__all__ = ["enqueue", "find_suspense", "prune", "queue_again"]
 
 _REQUEST = KIND_CODES[EntryKind.REQUEST]
 
@@ -26,13 +28,19 @@ _FIND_REQUEST = """
     SELECT seq, amount, used_at, attempt_no FROM entries INDEXED BY entries_key
     WHERE account_no = ? AND entry_id = ? AND direction = ? AND kind = 0
 """
+_FIND_SUSPENSE = f"SELECT {SUSPENSE_COLUMNS} FROM suspense WHERE settlement_id = ?"
 _USE_ENTRY = "UPDATE entries SET used_at = ? WHERE seq = ?"
 _USE_ATTEMPT = "UPDATE attempts SET used_at = max(used_at, ?) WHERE attempt_no = ?"
 
 
-def enqueue(session: Session, command: c.Enqueue) -> c.Entered:
-    """Record an amount, or recognise it."""
+def enqueue(session: Session, command: c.Enqueue, *, assigned: bool = False) -> c.Entered:
+    """Record an amount, or recognise it; `assigned` if an operator says whose it is."""
     account = session.account(command.account_id)
+    if command.direction is Direction.INCOMING and not assigned:
+        replay = _replay(session, account, command)
+        if replay is not None:
+            return replay
+        decisions.may_credit(find_suspense(session, command.entry_id), command.account_id, command.entry_id)
     if account.state is AccountState.DELETED and command.direction is Direction.OUTGOING:
         replay = _replay(session, account, command)
         if replay is None:
@@ -53,6 +61,12 @@ def enqueue(session: Session, command: c.Enqueue) -> c.Entered:
         return replay
     lane.enter(command.amount)
     return c.Entered(command.amount, replay=False)
+
+
+def find_suspense(session: Session, settlement_id: str) -> SuspenseItem | None:
+    """Return unattributed money by its settlement id, assigned or not."""
+    found = session.execute(_FIND_SUSPENSE, (settlement_id,)).fetchone()
+    return None if found is None else suspense_of(found)
 
 
 def _replay(session: Session, account: AccountRow, command: c.Enqueue) -> c.Entered | None:

@@ -128,6 +128,8 @@ _STORE = (
         copied TEXT NOT NULL
     ) STRICT
     """,
+    # a settlement id is one account's: this finds whose
+    "CREATE INDEX entries_settlement ON entries (entry_id) WHERE kind = 0 AND direction = 1",
 )
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PAUSING, _STORE)

@@ -17,7 +17,7 @@ def tours() -> list[list[Step]]:
     """Return scripts that visit every turn a command can take, so that none is left to chance."""
     alice = ACCOUNTS[0]
     o, i = Direction.OUTGOING, Direction.INCOMING
-    told = {"reason": "seen", "by": "carol"}
+    told: dict[str, Any] = {"reason": "seen", "by": "carol"}
 
     def enter(entry_id: str, amount: str, direction: Direction = o, hours: int = 0) -> c.Enqueue:
         at = HOUR + hours * 3600.0

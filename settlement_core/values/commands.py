@@ -129,7 +129,8 @@ class Enqueue(Command[Entered]):
     With `within_s` a new entry is recorded within so many seconds from now, measured by the store's own clock where it
     has one, or not at all: a request that was given up must not be recorded later. A replay is recognised at any time.
 
-    Refused: `UnknownAccount`, `IdempotencyConflict`, `TooLate`.
+    Refused: `UnknownAccount`, `IdempotencyConflict`, `TooLate`; `SuspenseConflict` for incoming money whose settlement
+    id is kept as unattributed, or was assigned to another account.
     """
 
     account_id: str
@@ -235,7 +236,8 @@ class Suspend(Command[Applied]):
 class Assign(Command[Entered]):
     """A person says whose the money is: it becomes an incoming entry of that account.
 
-    Refused: `UnknownSuspense`, `SuspenseConflict`, and as `Enqueue`.
+    Refused: `UnknownSuspense`, `SuspenseConflict`, also if another account was credited under the same settlement id,
+    and as `Enqueue`.
     """
 
     settlement_id: str
@@ -243,6 +245,8 @@ class Assign(Command[Entered]):
     reason: str
     by: str
     at: float
+    amount: Decimal | None = None
+    """What it must be of, if that is known."""
 
 
 # the engine's own durable notes, and forgetting

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import NoReturn
 
 from settlement_core.values.amounts import ZERO, add, fit, floor, plain, subtract
-from settlement_core.values.commands import Claim, Close, Hold, Note, Release, Resolve
+from settlement_core.values.commands import Assign, Claim, Close, Hold, Note, Release, Resolve
 from settlement_core.values.errors import AttemptConflict, SuspenseConflict
 from settlement_core.values.records import Attempt, AttemptState, Direction, Step, SuspenseItem
 
@@ -21,6 +21,7 @@ __all__ = [
     "is_blocked",
     "may_assign",
     "may_close",
+    "may_credit",
     "may_hold",
     "may_note",
     "may_release",
@@ -30,6 +31,7 @@ __all__ = [
     "pending_steps",
     "plan_claim",
     "refuse_claim",
+    "refuse_credited",
 ]
 
 _PARKED = frozenset({AttemptState.IN_DOUBT, AttemptState.HELD, AttemptState.RELEASED})
@@ -139,8 +141,24 @@ def may_resolve(attempt: Attempt, command: Resolve) -> bool:
     return True
 
 
-def may_assign(item: SuspenseItem, account_id: str) -> bool:
-    """Decide on an Assign: an item not yet assigned to another account."""
+def may_credit(item: SuspenseItem | None, account_id: str, settlement_id: str) -> None:
+    """Refuse to credit a settlement by its id that is kept as unattributed, unless it was assigned to this account."""
+    if item is not None and item.account_id != account_id:
+        where = "is kept as unattributed" if item.account_id is None else f"was assigned to account {item.account_id!r}"
+        raise SuspenseConflict(settlement_id, f"{where}, and is not credited to account {account_id!r} as well")
+
+
+def refuse_credited(settlement_id: str, account_id: str) -> NoReturn:
+    """Refuse to assign a settlement that an engine credited to another account by the same id."""
+    raise SuspenseConflict(settlement_id, f"was credited to account {account_id!r} by its engine")
+
+
+def may_assign(item: SuspenseItem, command: Assign) -> bool:
+    """Decide on an Assign: an item not yet assigned to another account, and of the amount that is named."""
+    account_id = command.account_id
+    if command.amount is not None and command.amount != item.amount:
+        problem = f"was first reported with {item.amount:f}, now with {command.amount:f}"
+        raise SuspenseConflict(item.settlement_id, problem)
     if item.account_id is None:
         return True
     if item.account_id != account_id:

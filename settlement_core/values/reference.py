@@ -113,6 +113,12 @@ class Books:
     # entries
 
     def _enqueue(self, command: c.Enqueue) -> c.Entered:
+        lane = self._account(command.account_id).lanes[command.direction]
+        if command.direction is Direction.INCOMING and command.entry_id not in lane.keys:
+            decisions.may_credit(self.suspense.get(command.entry_id), command.account_id, command.entry_id)
+        return self._enter(command)
+
+    def _enter(self, command: c.Enqueue) -> c.Entered:
         account = self._account(command.account_id)
         lane = account.lanes[command.direction]
         seq = lane.keys.get(command.entry_id)
@@ -312,8 +318,13 @@ class Books:
         item = self.suspense.get(command.settlement_id)
         if item is None:
             raise UnknownSuspense(command.settlement_id)
-        fresh = decisions.may_assign(item, command.account_id)
-        entered = self._enqueue(
+        fresh = decisions.may_assign(item, command)
+        self._account(command.account_id)
+        others = (account for account in self.accounts.values() if account.account_id != command.account_id)
+        for account in others if fresh else ():
+            if item.settlement_id in account.lanes[Direction.INCOMING].keys:
+                decisions.refuse_credited(item.settlement_id, account.account_id)
+        entered = self._enter(
             c.Enqueue(
                 account_id=command.account_id,
                 direction=Direction.INCOMING,

@@ -96,4 +96,7 @@ class LoneRedis:
         with redis.Redis.from_url(self._url, decode_responses=True) as client:
             for key in client.scan_iter(f"{{{self._namespace}*", count=1000):
                 client.copy(key, key.replace(self._namespace, copy._namespace, 1), replace=True)
+        # it has become the store that was copied, with its identity
+        copy._store.close()
+        copy._store = store_on(self._url, namespace=copy._namespace)
         return copy

@@ -15,7 +15,13 @@ from settlement_core.abc import Acknowledged, CreditOutcome, Refused, Unanswered
 from settlement_core.core.config import CoreConfig
 from settlement_core.values.backoff import Backoff
 from settlement_core.values.commands import Assign, Release, Resolve, Suspense
-from settlement_core.values.errors import IdempotencyConflict, InvalidAmount, InvalidIdentifier, UnknownAccount
+from settlement_core.values.errors import (
+    IdempotencyConflict,
+    InvalidAmount,
+    InvalidIdentifier,
+    SuspenseConflict,
+    UnknownAccount,
+)
 from settlement_core.values.events import CreditBlocked, CreditHeld, MoneyUnattributed
 from settlement_core.values.records import AttemptState
 from tests.core.worlds import D, FakeConnector, MinimalEngine, World, until
@@ -412,3 +418,27 @@ async def test_a_shutdown_does_not_wait_for_the_turns_of_credits_that_are_not_of
         await until(lambda: all(world.account(account_id).incoming.settled == 1 for account_id in accounts))
     assert world.connector.total() == 20
     assert len(world.connector.offers) == 20
+
+
+async def test_settlement_an_operator_assigned_is_not_credited_to_another_account() -> None:
+    """The engine hears so; what nobody has assigned yet it may still attribute itself, once."""
+    world = World(MinimalEngine())
+    async with world.core() as core:
+        for name in ("alice", "bob"):
+            await core.create_account(name)
+        (services,) = world.services
+        await services.report_unattributed("tx1:0", D(5), None)
+        await core.decide(Assign(settlement_id="tx1:0", account_id="bob", reason="r", by="b", at=1.0))
+        with pytest.raises(SuspenseConflict, match="already assigned to account 'bob'"):
+            await services.credit_settlement("alice", D(5), "tx1:0")
+        await services.credit_settlement("bob", D(5), "tx1:0")
+        await services.report_unattributed("tx2:0", D(7), None)
+        with pytest.raises(SuspenseConflict, match="was first reported with 7, now with 8"):
+            await services.credit_settlement("alice", D(8), "tx2:0")
+        for _ in range(2):
+            await services.credit_settlement("alice", D(7), "tx2:0")
+        with pytest.raises(SuspenseConflict):
+            await core.decide(Assign(settlement_id="tx2:0", account_id="bob", reason="r", by="b", at=1.0))
+        await until(lambda: world.connector.total() == 12)
+    assert world.account("alice").incoming.settled == 7
+    assert world.account("bob").incoming.settled == 5

@@ -22,7 +22,7 @@ from tests.redis.support import overview_of, places_of, raised, store_on
 from tests.redis.test_failures import before_write
 from tests.stores.books import INCOMING, OUTGOING, ask, attempts, claimed, closed, entered, opened
 
-TOLD = {"reason": "seen", "by": "carol"}
+TOLD: dict[str, Any] = {"reason": "seen", "by": "carol"}
 
 
 @pytest.fixture(name="other")

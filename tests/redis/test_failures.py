@@ -36,7 +36,7 @@ TIMEOUT_S = 0.3
 
 Batch = Sequence[c.Command[Any]]
 
-TOLD = {"reason": "seen", "by": "carol"}
+TOLD: dict[str, Any] = {"reason": "seen", "by": "carol"}
 SUSPEND = c.Suspend(settlement_id="s", amount=Decimal(4), details={"n": 1}, at=0.0)
 ASSIGN = c.Assign(settlement_id="s", account_id="alice", at=0.0, reason="seen", by="carol")
 DELETE = c.CloseAccount(account_id="alice", at=0.0)

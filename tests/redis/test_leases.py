@@ -351,7 +351,7 @@ def test_others_ring_the_owner_until_it_has_heard(hire: Callable[..., Worker]) -
     for command in quiet:
         assert not raised(owner.store.apply([command]))
         assert owner.rings() == [], command
-    told = {"reason": "seen", "by": "carol"}
+    told: dict[str, Any] = {"reason": "seen", "by": "carol"}
     other.store.apply([c.Suspend(settlement_id="s", amount=Decimal(1), details=None, at=0.0)])
     loud: list[c.Command[Any]] = [
         entered("2", "1"),

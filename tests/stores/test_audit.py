@@ -23,7 +23,7 @@ module = sys.modules[audit.__module__]
 
 def _live(store: Store) -> None:
     """Bring about every kind of row: alice's four outgoing and three incoming attempts, and money without an owner."""
-    told = {"reason": "seen on the ledger", "by": "carol"}
+    told: dict[str, Any] = {"reason": "seen on the ledger", "by": "carol"}
     batch: list[c.Command[Any]] = [
         opened("alice"),
         opened("bob"),

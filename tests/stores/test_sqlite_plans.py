@@ -16,7 +16,7 @@ _WORDS = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE")
 def _everything() -> list[list[c.Command[Any]]]:
     """Batches that make the store execute every statement it knows."""
     ids = {"account_id": "alice", "attempt_id": "held"}
-    told = {"reason": "", "by": "carol"}
+    told: dict[str, Any] = {"reason": "", "by": "carol"}
     return [
         [opened(), entered("1", "5.5"), entered("1", "5.5", at=1.0), entered("2", "1"), claimed("t", scale=0)],
         [entered("1", "5.5", at=2.0), claimed("t"), closed("t", "3", at=3.0), entered("1", "5.5", at=4.0)],

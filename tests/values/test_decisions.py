@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from settlement_core.values.amounts import Quantity, add, floor, total
-from settlement_core.values.commands import Claim, Close, Hold, Note, Release, Resolve
+from settlement_core.values.commands import Assign, Claim, Close, Hold, Note, Release, Resolve
 from settlement_core.values.decisions import (
     ClaimPlan,
     may_assign,
@@ -229,13 +229,18 @@ def test_the_same_attempt_with_other_content_is_refused(attempt: Attempt, comman
     assert str(caught.value).endswith("; nothing was recorded")
 
 
+def assigning(account_id: str) -> Assign:
+    """Return what an operator decides."""
+    return Assign(settlement_id="s", account_id=account_id, reason="r", by="b", at=1.0)
+
+
 def test_unattributed_money_is_assigned_once() -> None:
     """To the same account again is no change; to another is refused."""
     item = SuspenseItem(settlement_id="s", amount=Decimal(1), details=None, reported_at=0.0)
-    assert may_assign(item, "alice")
-    assert not may_assign(replace(item, account_id="alice"), "alice")
+    assert may_assign(item, assigning("alice"))
+    assert not may_assign(replace(item, account_id="alice"), assigning("alice"))
     with pytest.raises(SuspenseConflict) as caught:
-        may_assign(replace(item, account_id="bob"), "alice")
+        may_assign(replace(item, account_id="bob"), assigning("alice"))
     assert str(caught.value) == (
         "unattributed settlement 's' is already assigned to account 'bob'; nothing was recorded"
     )

@@ -273,6 +273,9 @@ class IncomingScan:
             await self._services.credit_settlement(account_id, amount, deposit.settlement_id)
         except UnknownAccount:
             gone.append(deposit)
+        except SuspenseConflict as conflict:
+            # an operator decided before we knew better: it is credited once, where the operator said
+            _log.warning("transaction %s was found to be account %r's: %s", deposit.transaction, account_id, conflict)
         except IdempotencyConflict as problem:
             # it can only come with another amount if blocks that were final were replaced
             _log.critical("transaction %s pays another amount than it did: %s", deposit.transaction, problem)

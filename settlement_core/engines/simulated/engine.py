@@ -43,7 +43,7 @@ from settlement_core.engines.simulated.records import (
     TransferState,
 )
 from settlement_core.values.backoff import Backoff
-from settlement_core.values.errors import LocalError, UnknownAccount
+from settlement_core.values.errors import LocalError, SuspenseConflict, UnknownAccount
 from settlement_core.values.records import Payment
 
 __all__ = ["SimulatedEngine", "simulated_engine"]
@@ -230,6 +230,10 @@ class SimulatedEngine:
                 await self._services.credit_settlement(account_id, entry.amount, settlement_id)
             except UnknownAccount:
                 pass
+            except SuspenseConflict as conflict:
+                # an operator decided before we knew better: it is credited once, where the operator said
+                _log.warning("entry %s was found to be account %r's: %s", settlement_id, account_id, conflict)
+                return
             else:
                 return
         details = {"transaction": entry.tx_id, "source": entry.source, "memo": entry.memo, "account": account_id}

@@ -27,7 +27,7 @@ from settlement_core.values.records import (
     WorkerOverview,
 )
 
-__all__ = ["Work", "due", "history", "overview", "read_fields", "suspense", "values", "workers"]
+__all__ = ["Work", "due", "history", "ids_after", "overview", "read_fields", "suspense", "values", "workers"]
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def read_fields(key: str, names: Sequence[Any]) -> Work[list[Any]]:
     return [value for page in pages for value in page]
 
 
-def _ids_after(keys: Iterable[str], after: str, limit: int) -> Work[list[str]]:
+def ids_after(keys: Iterable[str], after: str, limit: int) -> Work[list[str]]:
     """Return the first ids above `after` of sorted sets that are in order of their members."""
     start = f"({after}" if after else "-"
     pages = yield [plain("ZRANGEBYLEX", [key], [start, "+", "LIMIT", 0, limit]) for key in keys]
@@ -58,13 +58,13 @@ def due(places: Keyspace, command: c.Due) -> Work[list[str]]:
         partitions = partitions[command.partition : command.partition + 1]
     keys = [partition.due for partition in partitions]
     if command.direction is None:
-        return (yield from _ids_after(keys, command.after, command.limit))
+        return (yield from ids_after(keys, command.after, command.limit))
     letter = DIRECTION_LETTERS[command.direction]
     fields = ["steps", f"lane.{letter}", f"seq.{letter}", f"taken.{letter}"]
     found: list[str] = []
     after = command.after
     while len(found) < command.limit:
-        page = yield from _ids_after(keys, after, _AT_ONCE)
+        page = yield from ids_after(keys, after, _AT_ONCE)
         rows = yield [plain("HMGET", [places.account(account_id).account], fields) for account_id in page]
         found += [one for one, row in zip(page, rows, strict=True) if _is_due(command.direction, *row)]
         if len(page) < _AT_ONCE:
@@ -83,7 +83,7 @@ def _is_due(direction: Direction, steps: str | None, document: str | None, last:
 def overview(places: Keyspace, command: c.Overview) -> Work[list[AccountOverview]]:
     """Return one page of accounts."""
     keys = [partition.accounts for partition in places.partitions]
-    ids = yield from _ids_after(keys, command.after, command.limit)
+    ids = yield from ids_after(keys, command.after, command.limit)
     found: list[AccountOverview] = []
     for start in range(0, len(ids), _AT_ONCE):
         chosen = [places.account(account_id) for account_id in ids[start : start + _AT_ONCE]]
@@ -129,7 +129,7 @@ _Cursor: TypeAlias = tuple[float, str]
 def _find_cursor(places: Keyspace, command: c.History) -> Work[_Cursor | None]:
     """Return where the attempt named by `after` stands. If nobody says whose it is, every account is asked."""
     owner = command.account_id or command.after_account
-    owners = [owner] if owner else (yield from _ids_after([p.accounts for p in places.partitions], "", 10**9))
+    owners = [owner] if owner else (yield from ids_after([p.accounts for p in places.partitions], "", 10**9))
     for start in range(0, len(owners), _AT_ONCE):
         chosen = owners[start : start + _AT_ONCE]
         scores = yield [plain("ZSCORE", [places.account(owner).claims], [command.after]) for owner in chosen]
@@ -154,7 +154,7 @@ def _page(keys: Sequence[str], cursor: _Cursor | None, limit: int, *, newest: bo
 def suspense(places: Keyspace, command: c.Suspense) -> Work[list[SuspenseItem]]:
     """Return one page of money whose owner is, or was, unknown."""
     order = places.suspense_order if command.assigned else places.suspense_unassigned
-    ids = yield from _ids_after([order], command.after, command.limit)
+    ids = yield from ids_after([order], command.after, command.limit)
     if not ids:
         return []
     rows = yield from read_fields(places.suspense, ids)

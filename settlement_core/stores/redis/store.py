@@ -30,8 +30,8 @@ from settlement_core.stores.redis.rows import ROW_QUERIES, answer_rows, distinct
 from settlement_core.stores.redis.scripts import Call, Reply, plain
 from settlement_core.stores.redis.servers import Servers
 from settlement_core.values import commands as c
-from settlement_core.values.errors import LocalError, StoreUnavailable
-from settlement_core.values.records import AccountOverview, Attempt, Entry
+from settlement_core.values.errors import LocalError, StoreUnavailable, SuspenseConflict
+from settlement_core.values.records import AccountOverview, Attempt, Direction, Entry
 
 __all__ = ["RedisStore"]
 
@@ -224,14 +224,10 @@ class RedisStore:
         for place, (kind, run) in enumerate(runs):
             commands = [command for _, command in run]
             if kind.startswith("enqueue"):
-                calls = [enqueue(self._places, keys, commands, self._asker(keys), begun)]
-                if place + 1 < len(runs) and runs[place + 1][0] == "change":
-                    # what the next commands need to know is asked for in the same round
-                    calls += self._look_ahead(keys, [command for _, command in runs[place + 1][1]])
-                reply, *looks = yield calls
-                answers, behind = entered(commands, reply)
+                # what the next commands need to know is asked for in the same round
+                following = runs[place + 1][1] if place + 1 < len(runs) and runs[place + 1][0] == "change" else []
+                answers, behind, ahead = yield from self._enter(keys, commands, [one for _, one in following], begun)
                 uncounted = max(uncounted, behind)
-                ahead = looks[0] if looks else None
             elif kind == "rows":
                 answers = yield from self._read(keys, commands)
             else:
@@ -241,6 +237,22 @@ class RedisStore:
                 results[number] = answer
         if uncounted > FOLD_AT:
             yield from self._change(keys, [], fold=True)
+
+    def _enter(
+        self, keys: AccountKeys, commands: Sequence[Any], following: Sequence[c.Command[Any]], begun: float
+    ) -> Work[tuple[list[c.Result], int, Reply]]:
+        """Enter amounts of one direction; return the results, how many entries are not counted yet, and the look."""
+        refused: dict[str, SuspenseConflict] = {}
+        if commands[0].direction is Direction.INCOMING:
+            refused = yield from suspense.refuse_unattributed(self._places, keys, commands)
+        taken = [command for command in commands if command.entry_id not in refused]
+        calls = [enqueue(self._places, keys, taken, self._asker(keys), begun)] if taken else []
+        calls += self._look_ahead(keys, following) if following else []
+        replies = list((yield calls)) if calls else []
+        recorded, behind = entered(taken, replies.pop(0)) if taken else ([], 0)
+        answers = iter(recorded)
+        results = [refused[one.entry_id] if one.entry_id in refused else next(answers) for one in commands]
+        return results, behind, replies[0] if replies else None
 
     def _read(self, keys: AccountKeys, commands: Sequence[c.Command[Any]]) -> Work[list[c.Result]]:
         """Answer queries on the account: at one instant, unless several ask for pages of the same rows."""

@@ -6,19 +6,23 @@ Whoever finds it being assigned finishes that, so a worker that ends in between 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from settlement_core.stores.redis.enqueueing import enqueue, entered
-from settlement_core.stores.redis.layout import Keyspace, suspense_of, suspense_row
-from settlement_core.stores.redis.queries import Work
+from settlement_core.stores.redis.layout import AccountKeys, Keyspace, suspense_of, suspense_row
+from settlement_core.stores.redis.queries import Work, ids_after
 from settlement_core.stores.redis.scripts import Call, plain, script
 from settlement_core.values import commands as c
-from settlement_core.values.decisions import may_assign
+from settlement_core.values.decisions import may_assign, may_credit, refuse_credited
 from settlement_core.values.errors import LocalError, SuspenseConflict, UnknownAccount, UnknownSuspense
 from settlement_core.values.records import Direction, SuspenseItem
 
-__all__ = ["assign", "finish_assignments", "suspend"]
+__all__ = ["assign", "finish_assignments", "refuse_unattributed", "suspend"]
+
+_AT_ONCE = 500
+"""Accounts asked in one pipeline."""
 
 
 def suspend(places: Keyspace, command: c.Suspend) -> Work[c.Applied]:
@@ -43,13 +47,14 @@ def assign(places: Keyspace, command: c.Assign) -> Work[c.Result]:
     if row is None:
         raise UnknownSuspense(command.settlement_id)
     item = suspense_of(command.settlement_id, row)
-    if not may_assign(item, command.account_id):
+    if not may_assign(item, command):
         # it is there already, or being entered: entering it again does no harm
         return (yield from _finish(places, item, command.at))
     # an account is there for ever once it is: whoever finishes what begins here finds the same answer
     (state,) = yield [plain("HGET", [places.account(command.account_id).account], ["state"])]
     if state is None:
         raise UnknownAccount(command.account_id)
+    yield from _require_uncredited(places, command)
     assigned = replace(
         item,
         account_id=command.account_id,
@@ -61,6 +66,36 @@ def assign(places: Keyspace, command: c.Assign) -> Work[c.Result]:
         return (yield from _finish(places, assigned, command.at))
     # somebody else was quicker: what they decided is looked at
     return (yield from assign(places, command))
+
+
+def refuse_unattributed(
+    places: Keyspace, keys: AccountKeys, commands: Sequence[Any]
+) -> Work[dict[str, SuspenseConflict]]:
+    """Return, by settlement id, why these credits of one account are refused: their money is unattributed."""
+    ids = list(dict.fromkeys(command.entry_id for command in commands))
+    (rows,) = yield [plain("HMGET", [places.suspense], ids)]
+    refused: dict[str, SuspenseConflict] = {}
+    for settlement_id, row in zip(ids, rows, strict=True):
+        try:
+            may_credit(None if row is None else suspense_of(settlement_id, row), keys.account_id, settlement_id)
+        except SuspenseConflict as conflict:
+            refused[settlement_id] = conflict.with_traceback(None)
+    if refused:
+        # what the account has already is a replay
+        (known,) = yield [plain("HMGET", [keys.keys[Direction.INCOMING]], list(refused))]
+        refused = {one: why for (one, why), row in zip(refused.items(), known, strict=True) if row is None}
+    return refused
+
+
+def _require_uncredited(places: Keyspace, command: c.Assign) -> Work[None]:
+    """Refuse if an engine credited another account under this settlement id. Asks every account: decisions are rare."""
+    ids = yield from ids_after([partition.accounts for partition in places.partitions], "", 10**9)
+    for start in range(0, len(ids), _AT_ONCE):
+        chosen = [places.account(name) for name in ids[start : start + _AT_ONCE] if name != command.account_id]
+        found = yield [plain("HEXISTS", [keys.keys[Direction.INCOMING]], [command.settlement_id]) for keys in chosen]
+        for keys, is_there in zip(chosen, found, strict=True):
+            if is_there:
+                refuse_credited(command.settlement_id, keys.account_id)
 
 
 def finish_assignments(places: Keyspace) -> Work[None]:
