@@ -95,8 +95,7 @@ class LoneRedis:
         copy = LoneRedis(self._url)
         with redis.Redis.from_url(self._url, decode_responses=True) as client:
             for key in client.scan_iter(f"{{{self._namespace}*", count=1000):
+                if key.endswith(("}:settings", "}:mark")):
+                    continue  # by which the copy knows that it is itself
                 client.copy(key, key.replace(self._namespace, copy._namespace, 1), replace=True)
-        # it has become the store that was copied, with its identity
-        copy._store.close()
-        copy._store = store_on(self._url, namespace=copy._namespace)
         return copy

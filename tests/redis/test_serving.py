@@ -171,7 +171,7 @@ def test_a_redis_that_was_emptied_ends_the_server_and_pays_nothing_again(tmp_pat
         assert server.settle("5", "invoice-7") in {503, 0}
         assert server.wait() == 1
         said = server.log.read_text()
-        assert "is not the one that was opened, and is used no more: its mark is gone" in said
+        assert "is not the one it was, and is used no more: its mark is gone" in said
         refused = run("audit", "--store", redis.url(), code=2)
         assert "there is no store 'settlement'" in refused.stderr
         assert "all right" not in refused.stdout

@@ -45,8 +45,8 @@ def mark_call(key: str, mark: Mark, what: str) -> Call:
     return Call(bare_script("mark"), [key], [mark.identity, mark.generation, what], writes=what != "look")
 
 
-def fence(places: Keyspace, mark: Mark, asker: str) -> Work[Mark]:
-    """Raise the store's generation everywhere; return the new mark, which only the asker knows.
+def fence(where: str, places: Keyspace, mark: Mark, asker: str) -> Work[Mark]:
+    """Raise the generation of the store at `where` everywhere; return the new mark, which only the asker knows.
 
     Applied again after a lost answer, by the same asker, it ends at the same mark.
     """
@@ -56,14 +56,14 @@ def fence(places: Keyspace, mark: Mark, asker: str) -> Work[Mark]:
     found = yield [mark_call(key, following, "raise") for key in others]
     for text in found:
         if text != str(following):
-            raise StoreBroken(explain_foreign("that is being fenced", following, text))
+            raise StoreBroken(explain_foreign(where, following, text))
     return following
 
 
 def explain_foreign(where: str, mark: Mark | None, text: str) -> str:
     """Return the sentence for a mark that is not the one the caller knows; `where` is the store's URL."""
     found = Mark.read(text)
-    start = f"the store at {where} is not the one that was opened, and is used no more: "
+    start = f"the store at {where} is not the one it was, and is used no more: "
     if mark is None or not text:
         return start + (
             "its mark is gone, and so may be everything it kept (FLUSHALL, a failover to a server without its data, or "

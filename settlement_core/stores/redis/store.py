@@ -329,7 +329,7 @@ class RedisStore:
 
     def _fence(self) -> Work[c.Applied]:
         assert self._servers.mark is not None, "the store is open"
-        self._servers.mark = yield from marks.fence(self._places, self._servers.mark, self._id)
+        self._servers.mark = yield from marks.fence(self.name, self._places, self._servers.mark, self._id)
         return c.Applied(changed=True)
 
 
