@@ -85,10 +85,10 @@ def open_receiver(*, asleep: bool = False) -> Iterator[Receiver]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., AbstractContextManager[Server]]]:
-    """Return what starts a server of the minimal engine; its connector refuses the first credit."""
+    """Return what starts a server of the minimal engine; its connector refuses the second credit."""
     engine = str(write_engine(tmp_path, MINIMAL))
     with open_connector() as connector:
-        connector.answers.append(409)
+        connector.answers += [201, 409]
         common = (engine, "--store", "memory:", "--connector-url", connector.url)
 
         def start(*arguments: str, **variables: str) -> AbstractContextManager[Server]:
@@ -108,15 +108,15 @@ def scrape(server: Server) -> Series:
 
 
 def live(server: Server) -> None:
-    """Settle 5, lose sight of 13, be paid 3 that the connector refuses, and 4 that it takes."""
+    """Settle 5, lose sight of 13, be paid 4 that the connector takes, and 3 that it refuses."""
     assert server.create() == 201
     assert server.settle("5", "a") == 201
     until(lambda: server.books("/accounts/alice")[0]["outgoing"]["settled"] == "5", "for the payment")
     assert server.settle("13", "b") == 201
-    assert server.tell({"credit": "3", "id": "x"})[0] == 201
-    until(lambda: len(server.books("/attempts?state=in_doubt&state=held")) == 2, "for money to be set aside")
     assert server.tell({"credit": "4", "id": "y"})[0] == 201
     until(lambda: server.books("/accounts/alice")[0]["incoming"]["settled"] == "4", "for the credit")
+    assert server.tell({"credit": "3", "id": "x"})[0] == 201
+    until(lambda: len(server.books("/attempts?state=in_doubt&state=held")) == 2, "for money to be set aside")
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])

@@ -22,7 +22,7 @@ module = sys.modules[audit.__module__]
 
 
 def _live(store: Store) -> None:
-    """Bring about every kind of row: alice's four outgoing and three incoming attempts, and money without an owner."""
+    """Bring about every kind of row: alice's attempts, four outgoing and two incoming, bob's held one, and suspense."""
     told: dict[str, Any] = {"reason": "seen on the ledger", "by": "carol"}
     batch: list[c.Command[Any]] = [
         opened("alice"),
@@ -43,9 +43,9 @@ def _live(store: Store) -> None:
         entered("i1", "3.25", direction=INCOMING),
         claimed("c1", direction=INCOMING, scale=1),
         closed("c1", "3"),
-        entered("i2", "8", direction=INCOMING),
-        claimed("c2", direction=INCOMING),
-        c.Hold(account_id="alice", attempt_id="c2", reason="400"),
+        entered("i2", "8", account_id="bob", direction=INCOMING),
+        claimed("c2", account_id="bob", direction=INCOMING),
+        c.Hold(account_id="bob", attempt_id="c2", reason="400"),
         c.Suspend(settlement_id="s1", amount=Decimal("0.5"), details={"from": "0x1"}, at=0.0),
         c.Suspend(settlement_id="s2", amount=Decimal("0.7"), details=None, at=0.0),
         c.Assign(settlement_id="s2", account_id="alice", at=0.0, **told),
@@ -83,7 +83,7 @@ def test_a_report_can_be_written_as_json() -> None:
     assert written["outgoing"]["entered"] == "32.5"
     assert written["accounts"][1]["incoming"]["queued"] == "0"
     assert written["in_doubt"] == [{"account": "alice", "attempt_id": "t3", "amount": "2.5", "reason": "answer lost"}]
-    assert written["held"][0]["amount"] == "8.25"
+    assert written["held"][0]["amount"] == "8"
     assert written["unattributed"] == [{"settlement_id": "s1", "amount": "0.5", "details": {"from": "0x1"}}]
     assert written["problems"] == []
 
