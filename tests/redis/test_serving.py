@@ -180,6 +180,29 @@ def test_a_redis_that_was_emptied_ends_the_server_and_pays_nothing_again(tmp_pat
     assert sum(paid(tmp_path).values()) == 5
 
 
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_redis_that_stands_still_has_no_request_recorded_whose_client_left(tmp_path: Path, backend: str) -> None:
+    """Five clients ask under keys of their own, wait a second each and leave; the sixth stays, and alone is billed."""
+    body = json.dumps({"amount": "5", "scale": 0}).encode()
+    with RedisServer(tmp_path) as redis, server_on(redis.url(), tmp_path / "a", "--backend", backend) as server:
+        assert server.create() == 201
+        # who asks first finds everything warm, and its batch is quick
+        assert server.settle("1", "before") == 201
+        redis.pause()
+        for number in range(5):
+            headers = {"content-type": "application/json", "idempotency-key": f"left {number}"}
+            request = urllib.request.Request(f"{server.url}/accounts/alice/settlements", data=body, headers=headers)
+            with pytest.raises(TimeoutError):
+                urllib.request.urlopen(request, timeout=1.0)
+        redis.resume()
+        until(lambda: server.settle("5", "stayed") == 201, "for the request to be taken")
+        until(lambda: sum(paid(tmp_path).values()) == 6, "for the payment")
+        assert server.stop() == 0
+        (account,) = run_json("accounts", "--store", redis.url())
+        assert account["outgoing"]["entered"] == "6"
+    assert sum(paid(tmp_path).values()) == 6
+
+
 def test_a_failover_loses_nothing_that_a_replica_had_to_confirm(tmp_path: Path) -> None:
     """The primary is killed under load; its replica has everything that was accepted."""
     with Sentinels(tmp_path) as redis:
