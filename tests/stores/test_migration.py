@@ -147,6 +147,16 @@ def test_a_moved_store_tells_where_to_and_its_books_can_still_be_read(stores: St
         examine(source, Route(ROUTE.source, "sqlite:/third.db"))
 
 
+def test_new_store_that_was_served_before_and_has_no_account_is_empty(stores: Stores) -> None:
+    """It counts the time of its use, which is no trace of money; that of the old store is copied."""
+    source, destination = stores["redis"](), stores["sqlite"]()
+    source.apply([opened(), entered("1", "5"), c.Tick(wall=5.0, keep_s=1.0)])
+    destination.apply([c.Tick(wall=9.0, keep_s=1.0)])
+    assert migrate(source, examine(source, ROUTE), destination, ROUTE).differences == ()
+    clock = c.Get(account_id=c.Tick.account_id, key=c.Tick.key)
+    assert ask(destination, clock) == ask(source, clock)
+
+
 def test_a_store_that_is_in_use_or_not_empty_is_refused(stores: Stores) -> None:
     """Nothing is changed then."""
     source, destination = stores["redis"](), stores["sqlite"]()
