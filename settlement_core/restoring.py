@@ -41,10 +41,11 @@ def set_aside_restored(store: Store, why: str) -> SetAside:
 
     May be repeated after it was cut off. Raises `LocalError` if workers have the store open.
     """
-    _ask(store, c.Fence())
     workers = [worker.worker_id for worker in _ask(store, c.Workers()) if worker.expires_in_s > 0]
     if workers:
         raise LocalError(f"the store is in use by {', '.join(workers)}: stop them first; nothing was set aside")
+    # one that was silent for longer than its lease may come back
+    _ask(store, c.Fence())
     reason = f"the books may be older than the ledger: {why}"
     accounts = attempts = 0
     for account in _accounts(store):

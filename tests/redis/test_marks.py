@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from settlement_core.auditing.audit import audit
+from settlement_core.restoring import set_aside_restored
 from settlement_core.stores.redis import RedisStore, connect_redis
 from settlement_core.stores.redis.marks import mark_keys
 from settlement_core.stores.redis.servers import Servers
@@ -297,3 +298,21 @@ def test_an_older_copy_in_the_place_of_the_store_is_not_used(own: RedisServer) -
     with pytest.raises(StoreBroken, match=r"an older copy of it is in its place \(generation 1, opened as 2\)"):
         store.apply([opened()])
     store.close()
+
+
+def test_books_in_use_are_not_set_aside_and_their_worker_goes_on(shared: RedisServer) -> None:
+    """Said by mistake while a worker serves the store, --restored changes nothing; once it has left, it is fenced."""
+    namespace = fresh_namespace()
+    worker, other = (store_on(shared.url(), namespace=namespace) for _ in range(2))
+    worker.apply([opened(), entered("1", "5"), c.Share(worker="w1", lease_s=60.0)])
+    with pytest.raises(LocalError, match="in use by w1: stop them first; nothing was set aside"):
+        set_aside_restored(other, "said so")
+    assert worker.apply([entered("2", "5")]) == [c.Entered(entered("2", "5").amount, replay=False)]
+    assert audit(worker).outgoing.queued == 10
+    worker.apply([c.Share(worker="w1", lease_s=60.0, leaving=True)])
+    assert set_aside_restored(other, "said so").attempts == 1
+    assert audit(other).outgoing.parked == 10
+    with pytest.raises(StoreBroken):
+        worker.apply([entered("3", "5")])
+    for store in (worker, other):
+        store.close()
