@@ -16,6 +16,7 @@ from settlement_core.abc import RestorableStore, Store
 from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError, SettlementError
 from settlement_core.values.records import AccountOverview, Attempt, Direction
+from settlement_core.values.sealing import SEAL, refuse_sealed
 
 __all__ = ["RESTORED_BY", "SetAside", "set_aside_restored"]
 
@@ -39,8 +40,9 @@ class SetAside:
 def set_aside_restored(store: Store, why: str) -> SetAside:
     """Park what is unsettled in a store that no server has open, pause its accounts, and take it for the latest.
 
-    May be repeated after it was cut off. Raises `LocalError` if workers have the store open.
+    May be repeated after it was cut off. Raises `LocalError` if workers have the store open, or it was migrated away.
     """
+    refuse_sealed(_ask(store, SEAL))
     workers = [worker.worker_id for worker in _ask(store, c.Workers()) if worker.expires_in_s > 0]
     if workers:
         raise LocalError(f"the store is in use by {', '.join(workers)}: stop them first; nothing was set aside")

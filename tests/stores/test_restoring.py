@@ -23,6 +23,7 @@ from settlement_core.stores.sqlite import SqliteStore, open_sqlite_store
 from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError, StoreBroken, StoreUnavailable
 from settlement_core.values.records import Attempt, AttemptState, Direction, Payment
+from settlement_core.values.sealing import seal
 from tests.stores.books import claimed, closed, entered, opened
 
 INCOMING = Direction.INCOMING
@@ -316,6 +317,16 @@ def test_store_of_any_kind_is_set_aside_when_the_operator_says_so() -> None:
     store.apply([opened(), entered("1", "5")])
     assert set_aside_restored(store, "said so").attempts == 1
     assert audit(store).outgoing.parked == 5
+
+
+def test_store_that_was_migrated_away_is_not_set_aside() -> None:
+    """Its books are another store's by now; nothing in them is changed."""
+    store = create_memory_store()
+    store.apply([opened(), entered("1", "5"), seal("it was moved")])
+    with pytest.raises(LocalError, match="it was moved"):
+        set_aside_restored(store, "said so")
+    assert audit(store).outgoing.queued == 5
+    assert not audit(store).accounts[0].paused
 
 
 def corrupt_mark(path: Path) -> None:
