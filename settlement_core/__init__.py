@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from settlement_core.abc import ConnectEngine as ConnectEngine
     from settlement_core.abc import Connector as Connector
     from settlement_core.abc import CreditOutcome as CreditOutcome
+    from settlement_core.abc import InDoubt as InDoubt
     from settlement_core.abc import Observer as Observer
     from settlement_core.abc import Pending as Pending
     from settlement_core.abc import Refused as Refused
@@ -96,6 +97,7 @@ _HOMES = {
         "ConnectEngine",
         "Connector",
         "CreditOutcome",
+        "InDoubt",
         "Observer",
         "Pending",
         "Refused",
@@ -171,6 +173,7 @@ __all__ = [
     "Direction",
     "Event",
     "IdempotencyConflict",
+    "InDoubt",
     "InvalidAmount",
     "InvalidIdentifier",
     "InvariantError",

@@ -25,6 +25,7 @@ __all__ = [
     "Connector",
     "CreditOutcome",
     "ImportingStore",
+    "InDoubt",
     "Observer",
     "Pending",
     "Refused",
@@ -52,7 +53,20 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The ledger is final: nothing of this payment moved, and it can never apply any more."""
+    """The ledger is final: nothing of this payment moved, and it can never apply any more.
+
+    Attributes:
+        reason: one line for an operator.
+        pause: pause the account as well, until an operator resumes it: another try would only cost money again.
+    """
+
+    reason: str
+    pause: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InDoubt:
+    """The ledger can never tell what became of the payment: an operator must find out, and resolve the attempt."""
 
     reason: str
 
@@ -68,7 +82,7 @@ class Pending:
     resubmit: bool = False
 
 
-Verdict: TypeAlias = Settled | Rejected | Pending
+Verdict: TypeAlias = Settled | Rejected | Pending | InDoubt
 
 
 @runtime_checkable

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from settlement_core.abc import Pending, Rejected, Settled, SettlementEngine, VerifiableEngine
+from settlement_core.abc import InDoubt, Pending, Rejected, Settled, SettlementEngine, VerifiableEngine
 from settlement_core.core.effects import Failed, perform
 from settlement_core.core.lane import Lane
 from settlement_core.values.amounts import ZERO, check_amount
 from settlement_core.values.backoff import HOUR_S, Backoff
-from settlement_core.values.commands import Claim, FinishStep, Note
+from settlement_core.values.commands import Applied, Claim, FinishStep, Note, Pause
 from settlement_core.values.errors import EngineError, InvalidAmount, SettlementFailed, UnknownAttempt
 from settlement_core.values.events import (
+    AccountPaused,
     AccountReady,
     EngineMisbehaved,
     PaymentNoted,
@@ -170,7 +171,9 @@ class OutgoingLane(Lane):
                     # what was not part of the payment can be paid at once: only a payment cut short must wait
                     await self._record(attempt, settled, shortfall=_shortfall(settled, of=payment.amount))
                     return
-                case Rejected(reason):
+                case Rejected(reason, pause):
+                    if pause:
+                        await self._pause(reason)
                     self.context.observe(
                         PaymentRejected(
                             account_id=self.account_id,
@@ -185,11 +188,24 @@ class OutgoingLane(Lane):
                     if resubmit:
                         await self._submit(engine, payment)
                     await self.wait(self._pending_s(retry_after_s, attempt), doing="pending")
+                case InDoubt(reason):
+                    await self._doubt(attempt, reason)
+                    return
                 case Failed():
                     reason = f"verify raised {verdict.reason}"
                     await self.rest(self.failed(reason), reason)
                 case _:
                     raise self._broken(attempt, f"verify returned {type(verdict).__name__}, not a verdict")
+
+    async def _pause(self, reason: str) -> None:
+        """Begin nothing more in the account until an operator resumes it."""
+        pause = Pause(account_id=self.account_id, paused=True, reason=reason, by="the engine", at=self.context.now())
+        paused = AccountPaused(account_id=self.account_id, reason=reason)
+        await self.context.journal.submit(pause, lambda result, _: self._tell_paused(result, paused)).wait()
+
+    def _tell_paused(self, result: Applied, paused: AccountPaused) -> None:
+        if result.changed:
+            self.context.observe(paused)
 
     # what both share
 

@@ -23,6 +23,7 @@ from settlement_core.values.worker_events import (
 
 __all__ = [
     "AccountHalted",
+    "AccountPaused",
     "AccountReady",
     "AttemptClaimed",
     "AttemptForgotten",
@@ -272,6 +273,16 @@ class DecisionTaken(Event):
     decision: str
     about: str
     by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountPaused(Event):
+    """The engine had the account paused: nothing new is paid in it until an operator resumes it."""
+
+    level: ClassVar[str] = "error"
+    text: ClassVar[str] = "account {account_id} is paused until an operator resumes it: {reason}"
+    account_id: str
     reason: str
 
 

@@ -9,9 +9,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from settlement_core.abc import Pending, Settled, Verdict
+from settlement_core.abc import InDoubt, Pending, Rejected, Settled, Verdict
 from settlement_core.core.config import CoreConfig
-from settlement_core.values.events import AccountHalted, PaymentRejected, SettlementInDoubt
+from settlement_core.values.commands import Pause
+from settlement_core.values.events import AccountHalted, AccountPaused, PaymentRejected, SettlementInDoubt
 from settlement_core.values.records import AttemptState, Payment
 from tests.core.worlds import D, MemoryLedger, VerifiableEngine, World, until
 
@@ -119,6 +120,53 @@ async def test_only_a_final_rejection_frees_the_money() -> None:
     assert one[1] != two[1]
     assert two[0] - one[0] == pytest.approx(5)
     assert list(world.engine.ledger.transactions) == [two[1]]
+
+
+async def test_a_rejection_that_pauses_frees_the_money_and_begins_nothing_more() -> None:
+    """The engine finds that paying only costs fees: the account waits for an operator, with all of its money queued."""
+
+    class Costly(VerifiableEngine):
+        async def verify(self, payment: Payment) -> Verdict:
+            if len(self.prepared) == 3:
+                return await super().verify(payment)
+            self.ledger.transactions.clear()
+            return Rejected("reverted", pause=True)
+
+    world = World(Costly(MemoryLedger()))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(10), "key")
+        await until(lambda: len(world.ears.of(AccountPaused)) == 1)
+        await core.request_settlement("alice", D(1), "another")
+        await anyio.sleep(10_000)
+        assert len(world.engine.prepared) == 1
+        account = world.account()
+        assert (account.paused, account.outgoing.queued, account.outgoing.parked) == (True, D(11), D(0))
+        resumed = Pause(account_id="alice", paused=False, reason="mended", by="carol", at=0.0)
+        await core.decide(resumed)
+        await until(lambda: len(world.ears.of(AccountPaused)) == 2)
+        await core.decide(resumed)
+        await until(lambda: world.account().outgoing.settled == 11)
+    assert world.engine.ledger.total() == 11
+
+
+async def test_what_the_ledger_can_never_tell_is_in_doubt() -> None:
+    """The attempt is parked for an operator, and what is asked for later is paid."""
+
+    class Doubtful(VerifiableEngine):
+        async def verify(self, payment: Payment) -> Verdict:
+            return InDoubt("somebody else's") if len(self.prepared) == 1 else await super().verify(payment)
+
+    world = World(Doubtful(MemoryLedger()))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(10), "key")
+        await until(lambda: world.account().outgoing.parked == 10)
+        await core.request_settlement("alice", D(1), "another")
+        await until(lambda: world.account().outgoing.settled == 1)
+    (doubt,) = world.ears.of(SettlementInDoubt)
+    assert (doubt.amount, doubt.reason) == (D(10), "somebody else's")
+    assert world.account().outgoing.parked == 10
 
 
 async def test_a_verdict_that_nothing_moved_frees_the_whole_payment() -> None:

@@ -7,24 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
+import anyio
+import anyio.to_thread
+
+from settlement_core.engines.ethereum.blocks import Block, Receipt, read_block, read_receipts
+from settlement_core.engines.ethereum.reading import data, parsed, quantity, word
 from settlement_core.engines.ethereum.rpc import Call, NodeError, NodeRefused, NodeUnavailable, Rpc
 
-__all__ = [
-    "Block",
-    "Chain",
-    "Log",
-    "NodeLagging",
-    "Receipt",
-    "Transaction",
-    "View",
-    "WrongChain",
-    "address_topic",
-]
-
-TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
-"""keccak256("Transfer(address,address,uint256)"), the first topic of every ERC-20 transfer (ERC-20, "Events")."""
+__all__ = ["Chain", "NodeLagging", "Place", "View", "WrongChain", "address_topic"]
 
 DECIMALS = "0x313ce567"
 """The selector of `decimals()`."""
@@ -37,6 +30,10 @@ _TIP = 10**9
 
 _WOBBLE = 3
 """Blocks by which one answer may be older than another: behind one URL there may be several nodes."""
+
+_SMALL = 10
+"""Transactions or receipts that are checked at once; more take milliseconds, and are checked in a thread."""
+
 
 T = TypeVar("T")
 
@@ -61,54 +58,11 @@ class NodeLagging(NodeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
-    """One event of a transaction. `index` counts from its transaction's first, so that no reorganisation changes it."""
-
-    address: str
-    topics: tuple[str, ...]
-    data: str
-    index: int
-
-    def transfer(self) -> tuple[str, str, int] | None:
-        """Return sender, receiver and units if this is an ERC-20 transfer."""
-        if len(self.topics) != 3 or self.topics[0] != TRANSFER or len(self.data) != 66:
-            return None
-        return "0x" + self.topics[1][-40:], "0x" + self.topics[2][-40:], int(self.data, 16)
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a transaction in a block came to. `fee` is in wei, whatever the chain calls its parts."""
+class Place:
+    """Where the node says that a transaction stands."""
 
     tx_hash: str
     block: int
-    block_hash: str
-    succeeded: bool
-    fee: int
-    logs: tuple[Log, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    """A transaction in a block."""
-
-    tx_hash: str
-    sender: str
-    nonce: int
-    to: str | None
-    value: int
-    data: str
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A block; `transactions` is empty unless it was asked for in full."""
-
-    number: int
-    block_hash: str
-    parent_hash: str
-    base_fee: int | None
-    transactions: tuple[Transaction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +72,7 @@ class View:
     Attributes:
         head: the newest block.
         final: the newest block that counts as final; -1 if none does yet.
-        nonce: how many transactions of ours are in blocks.
+        nonce: how many transactions of ours are in blocks, in the node's opinion.
         pending_nonce: the same with those in the node's pool.
         balance: wei of ours, and units of the token if there is one.
     """
@@ -134,14 +88,29 @@ class View:
 class Chain:
     """One node's chain, seen from one address, in ether or one token."""
 
-    def __init__(self, rpc: Rpc, *, chain_id: int, address: str, token: str | None, confirmations: int | None) -> None:
+    def __init__(
+        self,
+        rpc: Rpc,
+        *,
+        chain_id: int,
+        address: str,
+        token: str | None,
+        confirmations: int | None,
+        verify: bool = True,
+        lag_patience_s: float = 600.0,
+    ) -> None:
         self.rpc = rpc
         self.chain_id = chain_id
         self.address = address
         self.token = token
+        self.verify = verify
         self._confirmations = confirmations
+        self._lag_patience_s = lag_patience_s
+        self._lagging_since: float | None = None
         self.seen = -1
         """The highest block that any look has met."""
+        self.fell = ""
+        """How the chain once came to be lower than it had been, if that ever happened."""
         self.view: View | None = None
         """The latest look that succeeded, by the order of asking: an older answer that arrives late changes nothing."""
         self._looks = 0
@@ -167,25 +136,40 @@ class Chain:
         for answer in answers:
             if isinstance(answer, NodeRefused):
                 raise answer
-        chain_id, head, final, *counted = answers
+        chain_id, said_head, said_final, *counted = answers
         self.check_chain(chain_id)
-        head = _parsed("block", _block, head)
-        if head.number < self.seen - _WOBBLE:
-            raise NodeLagging(found=head.number, seen=self.seen)
-        self.seen = max(self.seen, head.number)
+        head = self._block(said_head)
+        self._check_height(head.number)
         if self._confirmations is not None:
             final = max(head.number - self._confirmations + 1, -1)
         else:
-            final = -1 if final is None else _parsed("block", _block, final).number
-        nonce, pending, balance, *units = (_parsed("count", _integer, said) for said in counted)
+            final = -1 if said_final is None else self._block(said_final).number
+        nonce, pending, balance, *units = (parsed("count", quantity, said) for said in counted)
         view = View(head, final, nonce, max(nonce, pending), balance, units[0] if units else 0)
         if number > self._viewed:
             self.view, self._viewed = view, number
         return view
 
+    def _check_height(self, height: int) -> None:
+        """Raise `NodeLagging` if the chain was higher before; but not for ever, as a wrong answer may have said so."""
+        if height >= self.seen - _WOBBLE:
+            self._lagging_since = None
+            self.seen = max(self.seen, height)
+            return
+        now = anyio.current_time()
+        if self._lagging_since is None:
+            self._lagging_since = now
+        if now - self._lagging_since < self._lag_patience_s:
+            raise NodeLagging(found=height, seen=self.seen)
+        self.fell = (
+            f"the newest block was {self.seen} once, and has been {height} or lower for {self._lag_patience_s:g} s "
+            "since: either a node was wrong, or the chain was replaced; compare the node with another one"
+        )
+        self.seen, self._lagging_since = height, None
+
     def check_chain(self, said: Any) -> None:
         """Raise `WrongChain` unless the answer to `eth_chainId` is ours."""
-        found = _parsed("chain id", _integer, said)
+        found = parsed("chain id", quantity, said)
         if found != self.chain_id:
             raise WrongChain(found=found, expected=self.chain_id)
 
@@ -193,66 +177,89 @@ class Chain:
         """Return a token's scale."""
         chain_id, said = await self.rpc.ask([Call("eth_chainId"), _token_call(token, DECIMALS)])
         self.check_chain(chain_id)
-        return _parsed("answer to decimals()", _integer, said)
+        return parsed("answer to decimals()", quantity, said)
 
     async def tip(self) -> int:
         """Return the wei a unit of gas that miners are given on top, in the node's opinion."""
         (tip,) = await self.rpc.try_all([Call("eth_maxPriorityFeePerGas")])
-        return _TIP if isinstance(tip, NodeRefused) else _parsed("priority fee", _integer, tip)
+        return _TIP if isinstance(tip, NodeRefused) else parsed("priority fee", quantity, tip)
 
-    async def estimate_gas(self, *, to: str, value: int, data: str) -> int | NodeRefused:
+    async def estimate_gas(self, call: dict[str, str]) -> int | NodeRefused:
         """Return the gas that a transaction of ours would take now, or why it would fail."""
-        call = {"from": self.address, "to": to, "value": hex(value), "data": data}
-        (gas,) = await self.rpc.try_all([Call("eth_estimateGas", (call,))])
-        return gas if isinstance(gas, NodeRefused) else _parsed("gas estimate", _integer, gas)
+        (gas,) = await self.rpc.try_all([Call("eth_estimateGas", ({"from": self.address, **call},))])
+        return gas if isinstance(gas, NodeRefused) else parsed("gas estimate", quantity, gas)
+
+    async def simulate(self, call: dict[str, str]) -> str | NodeRefused:
+        """Return what a call of ours would return after what waits in the node's pool, or why it would fail."""
+        (said,) = await self.rpc.try_all([Call("eth_call", ({"from": self.address, **call}, "pending"))])
+        return said if isinstance(said, NodeRefused) else parsed("answer to eth_call", data, said)
 
     async def syncing(self) -> bool:
         """Tell whether the node says that it has yet to catch up with its chain."""
         return bool(await self.rpc.call("eth_syncing"))
 
+    async def balance_at(self, number: int) -> int | None:
+        """Return our balance after a block, in wei or the token's units; None if the node does not know it any more."""
+        if self.token is None:
+            call = Call("eth_getBalance", (self.address, hex(number)))
+        else:
+            call = _token_call(self.token, BALANCE_OF + address_topic(self.address)[2:], at=hex(number))
+        (said,) = await self.rpc.try_all([call])
+        return None if isinstance(said, NodeRefused) else parsed("balance", quantity, said)
+
+    # blocks
+
     async def headers(self, numbers: Sequence[int]) -> list[Block | None]:
         """Return the canonical blocks of these heights, without their transactions."""
         said = await self.rpc.ask([Call("eth_getBlockByNumber", (hex(number), False)) for number in numbers])
-        return [None if block is None else _parsed("block", _block, block) for block in said]
+        found = [None if block is None else self._block(block) for block in said]
+        for number, block in zip(numbers, found, strict=True):
+            _check_number(number, block)
+        return found
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
         """Return the canonical blocks of these heights with their transactions; all of them must be there."""
         said = await self.rpc.ask([Call("eth_getBlockByNumber", (hex(number), True)) for number in numbers])
-        return [_parsed("block", _block, block) for block in said]
+        found = []
+        for number, item in zip(numbers, said, strict=True):
+            if item is None:
+                raise NodeUnavailable(f"the node has no block {number}, which should be there")
+            read = partial(parsed, "block", partial(read_block, full=True, verify=self.verify), item)
+            block = await _aside(read, size=_length(item.get("transactions") if isinstance(item, dict) else None))
+            _check_number(number, block)
+            found.append(block)
+        return found
 
-    async def receipts(self, hashes: Sequence[str]) -> list[Receipt | None]:
-        """Return what became of each transaction in whatever block it is in now, or None."""
+    def _block(self, said: Any) -> Block:
+        return parsed("block", partial(read_block, full=False, verify=self.verify), said)
+
+    async def receipts(self, block: Block) -> tuple[Receipt, ...]:
+        """Return what became of all transactions of a block that was read in full."""
+        if not block.transactions:
+            return ()
+        (said,) = await self.rpc.try_all([Call("eth_getBlockReceipts", (hex(block.number),))])
+        if isinstance(said, NodeRefused):
+            # not every node has that method
+            calls = [Call("eth_getTransactionReceipt", (one.tx_hash,)) for one in block.transactions]
+            said = await self.rpc.ask(calls)
+        read = partial(parsed, "receipts", partial(read_receipts, block=block, verify=self.verify), said)
+        return await _aside(read, size=_length(said))
+
+    # single transactions
+
+    async def places(self, hashes: Sequence[str]) -> list[Place | None]:
+        """Return where the node says that each transaction stands now; None for those in no block."""
         said = await self.rpc.ask([Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in hashes])
-        return [None if receipt is None else _parsed("receipt", _receipt, receipt) for receipt in said]
-
-    async def final_receipts(self, hashes: Sequence[str], *, final: int) -> list[Receipt | None]:
-        """Return the receipts of those transactions that stand in a final block of the canonical chain."""
-        found = await self.receipts(hashes)
-        proven = await self.proofs([receipt for receipt in found if receipt is not None], final=final)
-        return [receipt if receipt in proven else None for receipt in found]
-
-    async def proofs(self, receipts: Sequence[Receipt], *, final: int) -> list[Receipt]:
-        """Return those receipts whose block is final and, at this moment, on the canonical chain."""
-        deep = [receipt for receipt in receipts if receipt.block <= final]
-        heights = sorted({receipt.block for receipt in deep})
-        canonical = {block.number: block.block_hash for block in await self.headers(heights) if block is not None}
-        return [receipt for receipt in deep if canonical.get(receipt.block) == receipt.block_hash]
+        found = [None if receipt is None else parsed("receipt", _place, receipt) for receipt in said]
+        for tx_hash, place in zip(hashes, found, strict=True):
+            if place is not None and place.tx_hash != tx_hash:
+                raise NodeUnavailable(f"the node answers with the receipt of {place.tx_hash}, not of {tx_hash}")
+        return found
 
     async def known(self, hashes: Sequence[str]) -> list[bool]:
         """Tell which transactions the node has, in its pool or in a block."""
         said = await self.rpc.ask([Call("eth_getTransactionByHash", (tx_hash,)) for tx_hash in hashes])
         return [transaction is not None for transaction in said]
-
-    async def incoming_transfers(self, first: int, last: int) -> list[str]:
-        """Return the hashes of the transactions with a transfer of our token to us, of any sender, in a range."""
-        criteria = {
-            "fromBlock": hex(first),
-            "toBlock": hex(last),
-            "address": self.token,
-            "topics": [TRANSFER, None, address_topic(self.address)],
-        }
-        found = await self.rpc.call("eth_getLogs", criteria)
-        return _parsed("logs", lambda logs: list(dict.fromkeys(_text(log["transactionHash"]) for log in logs)), found)
 
     async def broadcast(self, raw: str) -> str:
         """Hand a signed transaction to the node; return "" or why it does not wait in the node's pool.
@@ -264,6 +271,24 @@ class Chain:
         except NodeRefused as refusal:
             return "" if _is_there(refusal.text) else refusal.text
         return ""
+
+
+async def _aside(read: Callable[[], T], *, size: int) -> T:
+    """Call a function, in a thread if it has much to do."""
+    return read() if size <= _SMALL else await anyio.to_thread.run_sync(read)
+
+
+def _length(said: Any) -> int:
+    return len(said) if isinstance(said, list) else 0
+
+
+def _check_number(asked: int, block: Block | None) -> None:
+    if block is not None and block.number != asked:
+        raise NodeUnavailable(f"the node answers with block {block.number} where {asked} was asked for")
+
+
+def _place(said: Any) -> Place:
+    return Place(word(said["transactionHash"]), quantity(said["blockNumber"]))
 
 
 def _is_there(text: str) -> bool:
@@ -280,69 +305,5 @@ def address_topic(address: str) -> str:
     return "0x" + address[2:].rjust(64, "0")
 
 
-def _token_call(token: str, data: str) -> Call:
-    return Call("eth_call", ({"to": token, "data": data}, "latest"))
-
-
-def _parsed(what: str, parse: Callable[[Any], T], said: Any) -> T:
-    try:
-        return parse(said)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-        raise NodeUnavailable(f"the node's {what} cannot be read: {said!r:.100}") from None
-
-
-def _integer(said: Any) -> int:
-    return int(_text(said), 16)
-
-
-def _text(said: Any) -> str:
-    if not isinstance(said, str):
-        raise TypeError(said)
-    return said.lower()
-
-
-def _block(said: Any) -> Block:
-    listed = said.get("transactions", ())
-    base_fee = said.get("baseFeePerGas")
-    return Block(
-        number=_integer(said["number"]),
-        block_hash=_text(said["hash"]),
-        parent_hash=_text(said["parentHash"]),
-        base_fee=None if base_fee is None else _integer(base_fee),
-        transactions=tuple(_transaction(item) for item in listed if isinstance(item, dict)),
-    )
-
-
-def _transaction(said: Any) -> Transaction:
-    to = said.get("to")
-    return Transaction(
-        tx_hash=_text(said["hash"]),
-        sender=_text(said["from"]),
-        nonce=_integer(said["nonce"]),
-        to=None if to is None else _text(to),
-        value=_integer(said["value"]),
-        data=_text(said["input"]),
-    )
-
-
-def _receipt(said: Any) -> Receipt:
-    # rollups also charge for their data on the chain below
-    below = said.get("l1Fee")
-    first = min((_integer(log["logIndex"]) for log in said["logs"]), default=0)
-    logs = tuple(
-        Log(
-            address=_text(log["address"]),
-            topics=tuple(_text(topic) for topic in log["topics"]),
-            data=_text(log["data"]),
-            index=_integer(log["logIndex"]) - first,
-        )
-        for log in said["logs"]
-    )
-    return Receipt(
-        tx_hash=_text(said["transactionHash"]),
-        block=_integer(said["blockNumber"]),
-        block_hash=_text(said["blockHash"]),
-        succeeded=_integer(said["status"]) == 1,
-        fee=_integer(said["gasUsed"]) * _integer(said["effectiveGasPrice"]) + (_integer(below) if below else 0),
-        logs=logs,
-    )
+def _token_call(token: str, content: str, *, at: str = "latest") -> Call:
+    return Call("eth_call", ({"to": token, "data": content}, at))

@@ -71,14 +71,22 @@ class EthereumConfig:
         max_fee_per_gas: wei that a unit of gas may cost at most; while it costs more, payments wait.
         max_gas: units of gas that one payment may use at most. A peer's address may be a contract that takes more.
         minimum: standard units; less is not worth a fee and waits until it adds up.
+        incoming_minimum: standard units; a stranger's payment of less is ignored, which `status` counts.
         bump_after_blocks: a transaction that is in none of so many blocks is replaced by one with a higher fee.
         gap_patience_s: how long a payment that was prepared and never submitted may hold up those after it.
         start_block: the first block to look for incoming payments in, at the first start only; None begins with
             the blocks that become final after it.
-        block_range: blocks that one look for incoming token transfers covers at most.
+        block_range: blocks that one look for incoming payments covers at most.
+        verify_blocks: believe a block only if its hash commits to all that the node says of it. For chains that do
+            not make their blocks as Ethereum does this must be off, and then a node that leaves something out is
+            noticed less surely.
         known_nonces_below: the operator says that whoever used the key for nonces below this one is known, and that
             its payments are accounted for; paying resumes after an alarm.
         require_strong_handshake: refuse peers that only speak the Rust engine's handshake.
+        lag_patience_s: how long the node's newest block may be lower than one that was seen before, until the lower
+            one counts, with a warning.
+        doubt_after_s: how long a nonce may be used, as the node says, without proof by what, until its payment is in
+            doubt.
         timeout_s: how long one call to the node may take.
     """
 
@@ -92,17 +100,22 @@ class EthereumConfig:
     max_fee_per_gas: int = 200 * GWEI
     max_gas: int = 200_000
     minimum: Decimal = ZERO
+    incoming_minimum: Decimal = ZERO
     bump_after_blocks: int = 5
     gap_patience_s: float = 60.0
     start_block: int | None = None
     block_range: int = 1000
+    verify_blocks: bool = True
     known_nonces_below: int = 0
     require_strong_handshake: bool = False
+    lag_patience_s: float = 600.0
+    doubt_after_s: float = 7200.0
     timeout_s: float = 20.0
 
     def __post_init__(self) -> None:
         describe_origin(self.node_url)
         check_amount(self.minimum, "minimum")
+        check_amount(self.incoming_minimum, "incoming_minimum")
         if self.token is not None and not _ADDRESS.fullmatch(self.token):
             raise LocalError(
                 f"token is an address such as 0x… of 40 hexadecimal digits in lower case, not {self.token!r}"
@@ -125,7 +138,7 @@ class EthereumConfig:
             raise LocalError(f"confirmations is at least 1, or None for the finalized tag, not {self.confirmations}")
         if self.start_block is not None and self.start_block < 0:
             raise LocalError(f"start_block is 0 or a later block, not {self.start_block}")
-        for name in ("poll_interval_s", "gap_patience_s", "timeout_s"):
+        for name in ("poll_interval_s", "gap_patience_s", "lag_patience_s", "doubt_after_s", "timeout_s"):
             if not getattr(self, name) > 0:
                 raise LocalError(f"{name} is above 0, not {getattr(self, name)}")
 

@@ -13,7 +13,7 @@ from settlement_core.abc import AccountServices, Verdict
 from settlement_core.engines.ethereum.chain import Chain, WrongChain
 from settlement_core.engines.ethereum.config import ETHER_SCALE, EthereumConfig
 from settlement_core.engines.ethereum.incoming import IncomingScan
-from settlement_core.engines.ethereum.nonces import NonceBook, begin_nonces, read_nonces
+from settlement_core.engines.ethereum.nonces import COSTLY, NonceBook, begin_nonces, read_nonces
 from settlement_core.engines.ethereum.outgoing import Outgoing
 from settlement_core.engines.ethereum.peers import Peers
 from settlement_core.engines.ethereum.proofs import Prover
@@ -88,6 +88,7 @@ class EthereumEngine:
             state=self._state,
             poll_interval_s=config.poll_interval_s,
             block_range=config.block_range,
+            minimum=config.incoming_minimum,
         )
 
     def __repr__(self) -> str:
@@ -139,10 +140,12 @@ class EthereumEngine:
             "asset_scale": self.asset_scale,
             "node": self._chain.rpc.origin,
             "trouble": state.trouble,
-            "alarm": state.alarm or state.suspicion,
+            "alarm": state.alarm or state.suspicion or state.blocked,
+            "warnings": [text for text in (self._chain.fell, state.reorganised, state.unexplained) if text],
             "balance": None if view is None else f"{self._balance(view.token_balance, view.balance):f}",
             "ether": None if view is None else f"{amount_of(view.balance, ETHER_SCALE):f}",
             "fees_spent_ether": f"{amount_of(book.fees_spent, ETHER_SCALE):f}",
+            "wasted": self._wasted(),
             "nonces": {
                 "next": book.next,
                 "unfinished": book.next - book.floor,
@@ -155,7 +158,22 @@ class EthereumEngine:
                 "lag_blocks": None if view is None else max(view.final - state.scanned, 0),
                 "trouble": state.scan_trouble,
                 "reorganised": state.reorganised,
+                "ignored": {
+                    "payments": state.ignored[0],
+                    "amount": f"{amount_of(state.ignored[1], self.asset_scale):f}",
+                },
             },
+        }
+
+    def _wasted(self) -> dict[str, Any]:
+        """Return, of the payments that are remembered, how many by account only cost a fee, and how much."""
+        wasted = [(slot, end) for slot, end in self._book.finished() if end.result in COSTLY]
+        return {
+            account_id: {
+                "payments": sum(slot.account_id == account_id for slot, _ in wasted),
+                "ether": f"{amount_of(sum(e.fee for s, e in wasted if s.account_id == account_id), ETHER_SCALE):f}",
+            }
+            for account_id in sorted({slot.account_id for slot, _ in wasted})
         }
 
     def _balance(self, units: int, wei: int) -> Decimal:
@@ -182,6 +200,8 @@ async def _open(config: EthereumConfig, services: AccountServices, rpc: Rpc) -> 
         address=config.key.address,
         token=config.token,
         confirmations=config.confirmations,
+        verify=config.verify_blocks,
+        lag_patience_s=config.lag_patience_s,
     )
     try:
         scale = await _check_identity(config, services, chain)
@@ -200,7 +220,9 @@ async def _open(config: EthereumConfig, services: AccountServices, rpc: Rpc) -> 
 async def _first_nonces(services: AccountServices, chain: Chain) -> NonceBook:
     if await chain.syncing():
         raise NodeUnavailable("it is still catching up with its chain")
-    view = await chain.look()
+    view, again = await chain.look(), await chain.look()
+    if (view.nonce, view.pending_nonce) != (again.nonce, again.pending_nonce):
+        raise NodeUnavailable("it tells two numbers of transactions of the address in a row; start again")
     return await begin_nonces(services, nonce=view.pending_nonce, since=view.head.number)
 
 
@@ -241,6 +263,8 @@ async def _scale_on(chain: Chain) -> int:
         chain.check_chain(await chain.rpc.call("eth_chainId"))
         return ETHER_SCALE
     scale = await chain.decimals(chain.token)
+    if scale != await chain.decimals(chain.token):
+        raise NodeUnavailable("it tells two scales of the token in a row")
     if not 0 <= scale <= MAX_SCALE:
         raise LocalError(f"the token {chain.token} says that it has {scale} decimals, which no quantity can have")
     return scale

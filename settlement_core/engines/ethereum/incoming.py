@@ -11,18 +11,20 @@ Ether that a contract passes on is in no transaction's own value, so it is not s
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any, Protocol
 
 import anyio
 
 from settlement_core.abc import AccountServices
-from settlement_core.engines.ethereum.chain import Block, Chain, Receipt
-from settlement_core.engines.ethereum.rpc import NodeError, NodeRefused, NodeUnavailable
+from settlement_core.engines.ethereum.chain import Chain
+from settlement_core.engines.ethereum.deposits import Deposit, DepositReader
+from settlement_core.engines.ethereum.reconciling import Reconciliation
+from settlement_core.engines.ethereum.rpc import NodeError
 from settlement_core.engines.ethereum.state import State
 from settlement_core.engines.ethereum.transactions import amount_of
 from settlement_core.engines.ethereum.watching import NODE_BACKOFF
@@ -40,9 +42,6 @@ _CHECKPOINTS = 128
 _REMEMBERED = 256
 """Payments whose owners are remembered: more than one step covers, but for a range that holds more."""
 
-_FULL_BLOCKS = 20
-"""Blocks read with all their transactions at once."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -52,17 +51,6 @@ class Senders(Protocol):
     async def account_of(self, address: str) -> str | None:
         """Return the account of the peer that pays from this address (lower case), or None."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Deposit:
-    """One payment to us. `settlement_id` is its own for ever."""
-
-    settlement_id: str
-    sender: str
-    units: int
-    transaction: str
-    block: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +74,7 @@ class IncomingScan:
         state: State,
         poll_interval_s: float,
         block_range: int,
+        minimum: Decimal,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._chain = chain
@@ -94,20 +83,29 @@ class IncomingScan:
         self._services = services
         self._state = state
         self._poll_interval_s = poll_interval_s
-        self._widest = min(block_range, _FULL_BLOCKS) if chain.token is None else block_range
-        self._range = self._widest
+        self._reader = DepositReader(chain, block_range=block_range)
+        self._reconciliation = Reconciliation(chain, scale=scale, state=state)
+        self._minimum = minimum
         self._chance = chance
         self._trail: list[_Checkpoint] = []
+        self._replaced: _Checkpoint | None = None
+        """The newest of the blocks that had been taken for final and were replaced."""
 
     # where it stands
 
     async def read_cursor(self) -> int | None:
         """Take up where an earlier run ended; return the newest block it has seen, or None if there was no such run."""
-        self._state.reorganised = await self._services.load(_REORGANISED) or ""
+        replaced = await self._services.load(_REORGANISED)
+        if isinstance(replaced, dict):
+            self._replaced = _Checkpoint(replaced["height"], replaced["hash"])
+            self._state.reorganised = replaced["text"]
         saved = await self._services.load(_CURSOR)
         if saved is None:
             return None
-        self._trail = [_Checkpoint(height, block_hash) for height, block_hash in saved]
+        # before there was a balance, the trail was all
+        saved = saved if isinstance(saved, dict) else {"trail": saved, "balance": None}
+        self._trail = [_Checkpoint(height, block_hash) for height, block_hash in saved["trail"]]
+        self._reconciliation.expected = None if saved["balance"] is None else int(saved["balance"])
         self._state.scanned = self._trail[-1].height
         # the first scan may have been told to begin in the future
         return max((point.height for point in self._trail if point.block_hash), default=-1)
@@ -119,8 +117,12 @@ class IncomingScan:
         await self._save([_Checkpoint(height, "" if block is None else block.block_hash)])
 
     async def _save(self, trail: list[_Checkpoint]) -> None:
-        trail = trail[-_CHECKPOINTS:]
-        await self._services.save(_CURSOR, [[point.height, point.block_hash] for point in trail])
+        trail, expected = trail[-_CHECKPOINTS:], self._reconciliation.expected
+        cursor = {
+            "trail": [[point.height, point.block_hash] for point in trail],
+            "balance": None if expected is None else str(expected),
+        }
+        await self._services.save(_CURSOR, cursor)
         self._trail = trail
         self._state.scanned = trail[-1].height
 
@@ -146,88 +148,18 @@ class IncomingScan:
         """Credit everything up to the block that is final now."""
         final = (await self._chain.look()).final
         while self._trail[-1].height < final:
-            first = self._trail[-1].height + 1
-            last = min(self._trail[-1].height + self._range, final)
-            found = await self._read(first, last)
+            at = self._trail[-1]
+            found = await self._reader.read(at.height + 1, final, parent=at.block_hash)
             if found is None:
                 await self._walk_back()
                 continue
-            deposits, block_hash = found
-            await self._take(deposits)
+            await self._take(found.deposits)
+            self._reconciliation.add(found.change)
             # after the credits: a crash in between repeats the range, under the same settlement ids
-            await self._save([*self._trail, _Checkpoint(last, block_hash)])
-            self._range = min(self._range * 2, self._widest)
-
-    async def _read(self, first: int, last: int) -> tuple[list[Deposit], str] | None:
-        """Return a range's deposits and its last block's hash, or None if it does not follow what was scanned."""
-        read = self._ether if self._chain.token is None else self._tokens
-        return await read(first, last)
-
-    def _follows(self, block: Block) -> bool:
-        return self._trail[-1].block_hash in {"", block.parent_hash}
-
-    async def _ether(self, first: int, last: int) -> tuple[list[Deposit], str] | None:
-        blocks = await self._chain.blocks(range(first, last + 1))
-        if not self._follows(blocks[0]):
-            return None
-        for before, after in itertools.pairwise(blocks):
-            _same(before.block_hash, after.parent_hash)
-        candidates = [
-            (block, transaction)
-            for block in blocks
-            for transaction in block.transactions
-            if transaction.to == self._chain.address != transaction.sender and transaction.value > 0
-        ]
-        receipts = await self._receipts([transaction.tx_hash for _, transaction in candidates], last)
-        deposits = []
-        for (block, transaction), receipt in zip(candidates, receipts, strict=True):
-            _same(receipt.block_hash, block.block_hash)
-            if receipt.succeeded:
-                settlement_id = f"{self._chain.chain_id}:{transaction.tx_hash}"
-                sender, tx_hash = transaction.sender, transaction.tx_hash
-                deposits.append(Deposit(settlement_id, sender, transaction.value, tx_hash, block.number))
-        return deposits, blocks[-1].block_hash
-
-    async def _tokens(self, first: int, last: int) -> tuple[list[Deposit], str] | None:
-        start, end = await self._ends(first, last)
-        if not self._follows(start):
-            return None
-        try:
-            hashes = await self._chain.incoming_transfers(first, last)
-        except NodeRefused:
-            # the node finds it too much, perhaps: a smaller range may do
-            self._range = max(self._range // 2, 1)
-            raise
-        receipts = await self._receipts(hashes, last)
-        # what was read in between belongs to one chain only if that is still the same one
-        for before, after in zip((start, end), await self._ends(first, last), strict=True):
-            _same(before.block_hash, after.block_hash)
-        return [deposit for receipt in receipts for deposit in self._deposits(receipt)], end.block_hash
-
-    async def _ends(self, first: int, last: int) -> tuple[Block, Block]:
-        start, end = await self._chain.headers([first, last])
-        if start is None or end is None:
-            raise NodeUnavailable(f"the node has no block {first if start is None else last}, which should be final")
-        return start, end
-
-    async def _receipts(self, hashes: list[str], last: int) -> list[Receipt]:
-        found = await self._chain.final_receipts(hashes, final=last)
-        for tx_hash, receipt in zip(hashes, found, strict=True):
-            if receipt is None:
-                raise NodeUnavailable(f"the node has no receipt of transaction {tx_hash} in a final block")
-        return [receipt for receipt in found if receipt is not None]
-
-    def _deposits(self, receipt: Receipt) -> list[Deposit]:
-        found = []
-        for log in receipt.logs:
-            transfer = log.transfer() if log.address == self._chain.token else None
-            if transfer is None:
-                continue
-            sender, receiver, units = transfer
-            if receiver == self._chain.address != sender and units > 0:
-                settlement_id = f"{self._chain.chain_id}:{receipt.tx_hash}:{log.index}"
-                found.append(Deposit(settlement_id, sender, units, receipt.tx_hash, receipt.block))
-        return found
+            await self._save([*self._trail, _Checkpoint(found.last, found.block_hash)])
+        await self._check_replaced()
+        if await self._reconciliation.check(self._trail[-1].height):
+            await self._save(self._trail)
 
     # crediting
 
@@ -236,6 +168,7 @@ class IncomingScan:
         if not deposits:
             return
         owners = await self._decide(deposits)
+        deposits = [deposit for deposit in deposits if not self._ignore(deposit, owners[deposit.settlement_id])]
         gone: list[Deposit] = []
         # side by side, so that the core makes all of them durable in one go
         async with anyio.create_task_group() as tasks:
@@ -251,6 +184,15 @@ class IncomingScan:
         async with anyio.create_task_group() as tasks:
             for deposit in kept:
                 tasks.start_soon(self._keep, deposit, details[deposit.settlement_id])
+
+    def _ignore(self, deposit: Deposit, account_id: str | None) -> bool:
+        """Tell whether a payment is a stranger's, and too small to be worth anybody's time."""
+        if account_id is not None or amount_of(deposit.units, self._scale) >= self._minimum:
+            return False
+        count, units = self._state.ignored
+        self._state.ignored = (count + 1, units + deposit.units)
+        _log.info("transaction %s of %s is below incoming_minimum: ignored", deposit.transaction, deposit.sender)
+        return True
 
     async def _decide(self, deposits: list[Deposit]) -> dict[str, str | None]:
         """Return whose each deposit is, as it was first decided."""
@@ -310,11 +252,20 @@ class IncomingScan:
             "read again; compare what was credited from them with the chain"
         )
         _log.critical("%s", text)
-        await self._services.save(_REORGANISED, text)
+        self._replaced = self._replaced or self._trail[-1]
+        at = {"height": self._replaced.height, "hash": self._replaced.block_hash}
+        await self._services.save(_REORGANISED, {"text": text, **at})
         self._state.reorganised = text
+        self._reconciliation.forget()
         await self._save(left)
 
-
-def _same(before: str, after: str) -> None:
-    if before != after:
-        raise NodeUnavailable("the chain changed while it was read; it is read again")
+    async def _check_replaced(self) -> None:
+        """Take back that blocks were replaced once they are on the chain again: one node was wrong for a while."""
+        if self._replaced is None or self._replaced.height > self._trail[-1].height:
+            return
+        (block,) = await self._chain.headers([self._replaced.height])
+        if block is None or block.block_hash != self._replaced.block_hash:
+            return
+        _log.warning("block %d is what it was before it seemed replaced", self._replaced.height)
+        await self._services.save(_REORGANISED, None)
+        self._replaced, self._state.reorganised = None, ""

@@ -34,7 +34,7 @@ import anyio
 from settlement_core.abc import AccountServices
 from settlement_core.engines.ethereum.transactions import Effect, Signed
 
-__all__ = ["NonceBook", "Outcome", "Result", "Slot", "begin_nonces", "read_nonces"]
+__all__ = ["COSTLY", "NonceBook", "Outcome", "Result", "Slot", "begin_nonces", "read_nonces"]
 
 _BOOK = "nonces"
 _SLOT = "nonce:"
@@ -51,10 +51,18 @@ class Result(StrEnum):
 
     PAID = "paid"
     FAILED = "failed"
-    """Our payment stands in a block and moved nothing."""
+    """Our payment stands in a block and was reverted."""
+    EMPTY = "empty"
+    """Our payment stands in a block, was not reverted, and moved none of the token."""
     WITHDRAWN = "withdrawn"
     FOREIGN = "foreign"
-    """A transaction that we know nothing of."""
+    """A transaction that was not made here, and that does something else."""
+    DOUBTFUL = "doubtful"
+    """A transaction that does the same and was not made here, or answers that contradict one another to the end."""
+
+
+COSTLY = frozenset({Result.FAILED, Result.EMPTY})
+"""What only costs a fee."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,7 @@ class Slot:
         to: the peer's address; empty in a filled hole.
         units: wei, or units of the token.
         since: a block before which no transaction of this nonce was signed.
+        mark: the low wei of the fees of all its payments, by which they differ from anybody else's; None in old slots.
         payments: every transaction signed for the payment, the first one first; they differ in their fees.
         fillers: the same for the transfer of nothing.
     """
@@ -115,6 +124,7 @@ class Slot:
     to: str
     units: int
     since: int
+    mark: int | None = None
     submitted: bool = False
     withdrawn: bool = False
     payments: tuple[Signed, ...] = ()
@@ -150,6 +160,7 @@ class Slot:
             "to": self.to,
             "units": str(self.units),
             "since": self.since,
+            "mark": self.mark,
             "submitted": self.submitted,
             "withdrawn": self.withdrawn,
             "payments": [signed.to_json() for signed in self.payments],
@@ -167,6 +178,7 @@ class Slot:
             to=value["to"],
             units=int(value["units"]),
             since=value["since"],
+            mark=value.get("mark"),
             submitted=value["submitted"],
             withdrawn=value["withdrawn"],
             payments=tuple(Signed.from_json(signed) for signed in value["payments"]),
@@ -183,7 +195,8 @@ class NonceBook:
         self._lock = anyio.Lock()
         self._slots: dict[int, Slot] = {}
         self._of_attempt: dict[str, int] = {}
-        self._first = first
+        self.first = first
+        """The nonce with which this book began: those below are not ours."""
         self.floor = floor
         self.next = floor
         self.fees_spent = fees_spent
@@ -201,6 +214,24 @@ class NonceBook:
         """Return the latest slot of an attempt."""
         nonce = self._of_attempt.get(attempt_id)
         return None if nonce is None else self._slots[nonce]
+
+    def finished(self) -> Iterator[tuple[Slot, Outcome]]:
+        """Yield the finished slots that are remembered, the latest first."""
+        for nonce in range(self.floor - 1, self.floor - 1 - KEPT, -1):
+            slot = self._slots.get(nonce)
+            if slot is not None and slot.outcome is not None:
+                yield slot, slot.outcome
+
+    def costly_in_a_row(self, account_id: str, *, until: int | None = None) -> int:
+        """Return how many of an account's latest payments, up to a nonce, cost a fee and moved nothing."""
+        count = 0
+        for slot, outcome in self.finished():
+            if slot.account_id != account_id or (until is not None and slot.nonce > until):
+                continue
+            if outcome.result is Result.PAID:
+                break
+            count += outcome.result in COSTLY
+        return count
 
     def unfinished(self, start: int | None = None) -> Iterator[tuple[int, Slot | None]]:
         """Yield the nonces that are not finished, from the lowest, with their slots; None where the store forgot."""
@@ -251,7 +282,7 @@ class NonceBook:
         self.next = max(self.next, slot.nonce + 1)
 
     async def _save_book(self, *, floor: int, fees_spent: int) -> None:
-        book = {"first": self._first, "floor": floor, "fees_spent": str(fees_spent), "since": self.since}
+        book = {"first": self.first, "floor": floor, "fees_spent": str(fees_spent), "since": self.since}
         await self._services.save(_BOOK, book)
         self.floor, self.fees_spent = floor, fees_spent
         self.next = max(self.next, floor)
@@ -263,7 +294,7 @@ class NonceBook:
 
     async def read(self) -> None:
         """Read the slots."""
-        start, end = max(self.floor - KEPT, self._first), self.floor + _HOLES
+        start, end = max(self.floor - KEPT, self.first), self.floor + _HOLES
         while start < end:
             # side by side, so that the core reads all of them in one go
             async with anyio.create_task_group() as tasks:

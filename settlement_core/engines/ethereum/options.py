@@ -33,12 +33,16 @@ def ethereum_from_options(
     max_fee_per_gas_gwei: str = "200",
     max_gas: str = "200000",
     minimum: str = "0",
+    incoming_minimum: str = "0",
     bump_after_blocks: str = "5",
     gap_patience_s: str = "60",
     start_block: str = "",
     block_range: str = "1000",
+    verify_blocks: str = "yes",
     known_nonces_below: str = "0",
     require_strong_handshake: str = "no",
+    lag_patience_s: str = "600",
+    doubt_after_s: str = "7200",
     timeout_s: str = "20",
 ) -> ConnectEngine:
     """Return what makes the engine, from texts; `EthereumConfig` says what each means.
@@ -59,12 +63,16 @@ def ethereum_from_options(
             max_fee_per_gas=int(_read("max_fee_per_gas_gwei", max_fee_per_gas_gwei, _finite) * GWEI),
             max_gas=_read("max_gas", max_gas, int),
             minimum=_read("minimum", minimum, _finite),
+            incoming_minimum=_read("incoming_minimum", incoming_minimum, _finite),
             bump_after_blocks=_read("bump_after_blocks", bump_after_blocks, int),
             gap_patience_s=_read("gap_patience_s", gap_patience_s, float),
             start_block=_read("start_block", start_block, int) if start_block else None,
             block_range=_read("block_range", block_range, int),
+            verify_blocks=_read("verify_blocks", verify_blocks, _yes_or_no),
             known_nonces_below=_read("known_nonces_below", known_nonces_below, int),
             require_strong_handshake=_read("require_strong_handshake", require_strong_handshake, _yes_or_no),
+            lag_patience_s=_read("lag_patience_s", lag_patience_s, float),
+            doubt_after_s=_read("doubt_after_s", doubt_after_s, float),
             timeout_s=_read("timeout_s", timeout_s, float),
         )
     )

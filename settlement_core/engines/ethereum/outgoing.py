@@ -7,25 +7,37 @@ on the watcher (`watching.py`) may broadcast it, again after every restart and r
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Protocol
 
-from settlement_core.abc import Pending, Rejected, Settled, Verdict
+from settlement_core.abc import InDoubt, Pending, Rejected, Settled, Verdict
 from settlement_core.engines.ethereum.chain import Chain, View
 from settlement_core.engines.ethereum.config import EthereumConfig
-from settlement_core.engines.ethereum.nonces import NonceBook, Result, Slot
+from settlement_core.engines.ethereum.nonces import COSTLY, NonceBook, Outcome, Result, Slot
 from settlement_core.engines.ethereum.proofs import Prover
 from settlement_core.engines.ethereum.rpc import NodeError, NodeRefused
 from settlement_core.engines.ethereum.state import Shortage, State
-from settlement_core.engines.ethereum.transactions import Effect, Fees, Signed, amount_of, current_fees, sign, units_of
+from settlement_core.engines.ethereum.transactions import (
+    MARKS,
+    Effect,
+    Fees,
+    Signed,
+    amount_of,
+    current_fees,
+    least_gas,
+    marked,
+    sign,
+    units_of,
+)
 from settlement_core.values.errors import LocalError, RemoteError, SettlementFailed
 from settlement_core.values.records import Payment
 
 __all__ = ["Addresses", "Outgoing", "PaymentWithdrawn"]
 
-PLAIN_GAS = 21_000
-"""What a transfer of ether costs that runs no code."""
+MAX_COSTLY = 3
+"""Payments in a row that only cost a fee, after which the account is paused."""
 
 
 class Addresses(Protocol):
@@ -103,18 +115,32 @@ class Outgoing:
                 raise PaymentWithdrawn(attempt_id, slot.nonce)
             return self._payment(slot)
         units = units_of(amount, self._scale)
-        if units == 0 or amount < self._config.minimum:
+        if units == 0 or amount < self._config.minimum or self._is_dust(account_id, units):
             return None
         if self._state.alarm or self._state.suspicion:
             self._state.held_up.add(account_id)
             raise SettlementFailed(self._state.alarm or self._state.suspicion)
         to = await self._address_of(account_id)
-        quote = await self._quote(account_id, Effect.of_payment(to=to, units=units, token=self._chain.token), units)
+        mark = secrets.randbelow(MARKS)
+        effect = Effect.of_payment(to=to, units=units, token=self._chain.token)
+        quote = await self._quote(account_id, effect, units, mark)
         await self._refuse_foreign_nonces(quote.view)
         blank = Slot(
-            nonce=0, account_id=account_id, attempt_id=attempt_id, to=to, units=units, since=quote.view.head.number
+            nonce=0,
+            account_id=account_id,
+            attempt_id=attempt_id,
+            to=to,
+            units=units,
+            since=quote.view.head.number,
+            mark=mark,
         )
         return self._payment(await self._book.allocate(lambda nonce: self._signed(replace(blank, nonce=nonce), quote)))
+
+    def _is_dust(self, account_id: str, units: int) -> bool:
+        """Tell whether so little has moved nothing before, of a token that is known to keep a part of what it moves."""
+        ended = [(slot, outcome) for slot, outcome in self._book.finished() if slot.account_id == account_id]
+        keeps = any(outcome.result is Result.PAID and outcome.units < slot.units for slot, outcome in ended)
+        return keeps and any(outcome.result is Result.EMPTY and units <= slot.units for slot, outcome in ended)
 
     async def _address_of(self, account_id: str) -> str:
         to = await self._peers.address_of(account_id)
@@ -142,16 +168,16 @@ class Outgoing:
         )
         return replace(slot, payments=(signed,))
 
-    async def _quote(self, account_id: str, effect: Effect, units: int) -> _Quote:
+    async def _quote(self, account_id: str, effect: Effect, units: int, mark: int) -> _Quote:
         view = await self._chain.look()
-        gas = await self._chain.estimate_gas(to=effect.to, value=effect.value, data=effect.data)
-        fees = fees_now(view, await self._chain.tip(), cap=self._config.max_fee_per_gas)
+        cap = self._config.max_fee_per_gas
+        fees = fees_now(view, await self._chain.tip(), cap=cap)
         if fees is None:
             self._state.priced_out.add(account_id)
-            raise SettlementFailed(
-                f"gas costs more than the {self._config.max_fee_per_gas} wei that max_fee_per_gas allows; payments wait"
-            )
-        limit = self._config.max_gas if isinstance(gas, NodeRefused) else _with_room(gas)
+            raise SettlementFailed(f"gas costs more than the {cap} wei that max_fee_per_gas allows; payments wait")
+        fees = marked(fees, mark, cap=cap)
+        gas = await self._chain.estimate_gas(effect.to_call(fees))
+        limit = self._config.max_gas if isinstance(gas, NodeRefused) else gas_limit(gas, effect)
         cost = min(limit, self._config.max_gas) * fees.max_fee
         need = Shortage(cost + effect.value, units if self._chain.token else 0)
         self._refuse_shortage(account_id, need, view)
@@ -161,7 +187,22 @@ class Outgoing:
             raise SettlementFailed(
                 f"the payment would use {limit} gas, more than the {self._config.max_gas} of max_gas"
             )
+        await self._refuse_failure(effect, fees, limit)
         return _Quote(effect, limit, fees, view)
+
+    async def _refuse_failure(self, effect: Effect, fees: Fees, gas: int) -> None:
+        """Raise if the payment, exactly as it will be made, would fail now, or the token would only say that it did.
+
+        An estimate alone may be wrong, and there are tokens that return false where others revert.
+        """
+        if self._chain.token is None:
+            return
+        said = await self._chain.simulate({**effect.to_call(fees), "gas": hex(gas)})
+        if isinstance(said, NodeRefused):
+            raise SettlementFailed(f"the payment would fail now: {said.text}")
+        # no answer at all is that of tokens older than the standard
+        if said != "0x" and int(said, 16) == 0:
+            raise SettlementFailed("the payment would fail now: the token answers false")
 
     def _refuse_shortage(self, account_id: str, need: Shortage, view: View) -> None:
         """Raise unless the balance covers this payment beside all that are under way."""
@@ -187,9 +228,13 @@ class Outgoing:
 
     async def _refuse_foreign_nonces(self, view: View) -> None:
         """Raise if nonces were used that we know nothing of; leave them out if the operator does."""
-        if self._config.known_nonces_below >= view.pending_nonce > self._book.next:
+        known = self._config.known_nonces_below
+        if known >= view.pending_nonce > self._book.next:
             await self._book.skip_to(view.pending_nonce)
-        problem = foreign_nonces(view, self._book, address=self._config.key.address)
+        address = self._config.key.address
+        problem = known_too_high(known, view, self._book, address=address) or foreign_nonces(
+            view, self._book, address=address
+        )
         if problem:
             raise SettlementFailed(problem)
 
@@ -229,9 +274,17 @@ class Outgoing:
             if outcome.tx_hash not in slot.hashes or outcome.tx_hash in told.hashes:
                 return await self._look_up(told)
             return Rejected(f"nonce {told.nonce} was used by transaction {outcome.tx_hash}, for another payment")
-        if outcome.result is not Result.PAID:
+        return self._verdict(slot, outcome)
+
+    def _verdict(self, slot: Slot, outcome: Outcome) -> Verdict:
+        if outcome.result is Result.PAID:
+            return Settled(amount_of(outcome.units, self._scale))
+        if outcome.result is Result.DOUBTFUL:
+            return InDoubt(outcome.reason)
+        in_a_row = self._book.costly_in_a_row(slot.account_id, until=slot.nonce)
+        if outcome.result not in COSTLY or in_a_row < MAX_COSTLY:
             return Rejected(outcome.reason)
-        return Settled(amount_of(outcome.units, self._scale))
+        return Rejected(f"{outcome.reason}, the {in_a_row}th in a row", pause=True)
 
     async def _look_up(self, told: Slot) -> Verdict:
         """Tell what became of a payment so old that its slot is forgotten."""
@@ -240,11 +293,7 @@ class Outgoing:
         outcome = outcomes.get(told.nonce)
         if outcome is None and not mined:
             outcome = await self._prover.search(told.nonce, told, since=told.since, final=final)
-        if outcome is None:
-            return Pending(self._config.poll_interval_s)
-        if outcome.result is not Result.PAID:
-            return Rejected(outcome.reason)
-        return Settled(amount_of(outcome.units, self._scale))
+        return Pending(self._config.poll_interval_s) if outcome is None else self._verdict(told, outcome)
 
     # the payment as the core keeps it
 
@@ -259,6 +308,7 @@ class Outgoing:
             "to": slot.to,
             "units": str(slot.units),
             "since": slot.since,
+            "mark": slot.mark,
             # the first only, so that the same attempt gives the same payment; later ones are in the slot
             "transactions": [slot.payments[0].to_json()],
         }
@@ -280,6 +330,7 @@ class Outgoing:
             to=reference["to"],
             units=int(reference["units"]),
             since=reference["since"],
+            mark=reference.get("mark"),
             payments=tuple(Signed.from_json(signed) for signed in reference["transactions"]),
         )
 
@@ -296,6 +347,17 @@ def foreign_nonces(view: View, book: NonceBook, *, address: str) -> str:
     )
 
 
+def known_too_high(known: int, view: View, book: NonceBook, *, address: str) -> str:
+    """Return what is wrong if the operator claims to know of nonces that have yet to be used: nobody can."""
+    used = max(view.pending_nonce, book.next)
+    if known <= used:
+        return ""
+    return (
+        f"known_nonces_below={known} is higher than the next nonce of address {address}, {used}: it would hide that "
+        f"somebody else uses the key. Nothing new is paid until it is at most {used}"
+    )
+
+
 def fees_now(view: View, tip: int, *, cap: int) -> Fees | None:
     """Return today's fees, or None if they are above the cap."""
     if view.head.base_fee is None:
@@ -303,9 +365,10 @@ def fees_now(view: View, tip: int, *, cap: int) -> Fees | None:
     return current_fees(base_fee=view.head.base_fee, tip=tip, cap=cap)
 
 
-def _with_room(estimate: int) -> int:
-    """Return a gas limit for a cost that may have changed a little by the time it is paid."""
-    return estimate if estimate <= PLAIN_GAS else estimate * 5 // 4
+def gas_limit(estimate: int, effect: Effect) -> int:
+    """Return a gas limit for a cost that may have changed a little by the time it is paid; never too low to send."""
+    least = least_gas(effect)
+    return least if estimate <= least else estimate * 5 // 4
 
 
 def _submitted(known: Slot | None, told: Slot) -> Slot:

@@ -2,15 +2,18 @@
 
 That a transaction of ours cannot be found proves nothing: nodes forget, lag and reindex. Only the transaction that
 *did* use the nonce proves that no other ever can. If it is none that we know of, it is searched for, block by block.
+What a node says of a single transaction only tells in which block to look. The proof is that block: all of its
+transactions and receipts, which its header's hash commits to (`blocks.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from settlement_core.engines.ethereum.chain import Chain, Receipt, Transaction
+from settlement_core.engines.ethereum.blocks import Block, Receipt, Transaction
+from settlement_core.engines.ethereum.chain import Chain
 from settlement_core.engines.ethereum.nonces import Outcome, Result, Slot
-from settlement_core.engines.ethereum.transactions import Effect
+from settlement_core.engines.ethereum.transactions import Effect, mark_of
 
 __all__ = ["Prover", "judge"]
 
@@ -31,18 +34,32 @@ class Prover:
     async def prove(self, slots: Sequence[Slot], *, final: int) -> tuple[dict[int, Outcome], set[int]]:
         """Return the outcomes, by nonce, of those slots of which a transaction we signed is in a final block.
 
-        Also returns the nonces of all slots of which one is in any block.
+        Also returns the nonces of all slots of which one is in any block, in the node's opinion.
         """
         of_hash = {tx_hash: slot for slot in slots for tx_hash in slot.hashes}
-        mined = [receipt for receipt in await self._chain.receipts(list(of_hash)) if receipt is not None]
-        proven = await self._chain.proofs(mined, final=final)
-        outcomes = {
-            of_hash[receipt.tx_hash].nonce: self._judge(of_hash[receipt.tx_hash], receipt) for receipt in proven
-        }
-        return outcomes, {of_hash[receipt.tx_hash].nonce for receipt in mined}
+        places = [place for place in await self._chain.places(list(of_hash)) if place is not None]
+        outcomes: dict[int, Outcome] = {}
+        for number in sorted({place.block for place in places if place.block <= final}):
+            (block,) = await self._chain.blocks([number])
+            ours = [place.tx_hash for place in places if place.block == number]
+            for transaction, receipt in await self._of_block(block, ours):
+                slot = of_hash[transaction.tx_hash]
+                outcomes[slot.nonce] = self._judge(slot, receipt)
+        return outcomes, {of_hash[place.tx_hash].nonce for place in places}
+
+    async def _of_block(self, block: Block, hashes: Sequence[str]) -> list[tuple[Transaction, Receipt]]:
+        """Return those of the transactions that are in the block, with their receipts."""
+        if not any(transaction.tx_hash in hashes for transaction in block.transactions):
+            return []
+        receipts = await self._chain.receipts(block)
+        return [
+            (transaction, receipt)
+            for transaction, receipt in zip(block.transactions, receipts, strict=True)
+            if transaction.tx_hash in hashes
+        ]
 
     async def search(self, nonce: int, slot: Slot | None, *, since: int, final: int) -> Outcome | None:
-        """Return how a nonce ended that was used by none of the transactions we know; None if that is not final yet.
+        """Return how a nonce ended that none of the transactions we know seems to have used; None if that is not final.
 
         Args:
             nonce: the nonce.
@@ -50,25 +67,24 @@ class Prover:
             since: the block to begin with.
             final: the newest final block.
         """
-        spender = await self._find(nonce, since=since, final=final)
-        if spender is None:
+        found = await self._find(nonce, since=since, final=final)
+        if found is None:
             return None
-        (receipt,) = await self._chain.final_receipts([spender.tx_hash], final=final)
-        if receipt is None:
-            self._searched.pop(nonce, None)  # it is in another block by now
-            return None
+        ((spender, receipt),) = await self._of_block(found[0], [found[1].tx_hash])
+        if slot is not None and spender.tx_hash in slot.hashes:
+            return self._judge(slot, receipt)
         return self._judge_unknown(slot, spender, receipt)
 
-    async def _find(self, nonce: int, *, since: int, final: int) -> Transaction | None:
+    async def _find(self, nonce: int, *, since: int, final: int) -> tuple[Block, Transaction] | None:
         """Return the transaction of ours that has this nonce, going on where the last search ended."""
         start = self._searched.get(nonce, max(since, 0))
         for first in range(start, min(final + 1, start + _PAGE * _PAGES), _PAGE):
             numbers = range(first, min(first + _PAGE, final + 1))
             for block in await self._chain.blocks(numbers):
                 for transaction in block.transactions:
-                    if transaction.sender == self._chain.address and transaction.nonce == nonce:
+                    if transaction.nonce == nonce and transaction.signer() == self._chain.address:
                         self._searched[nonce] = block.number
-                        return transaction
+                        return block, transaction
             self._searched[nonce] = numbers.stop
         return None
 
@@ -76,20 +92,17 @@ class Prover:
         return judge(slot, receipt, address=self._chain.address, token=self._chain.token)
 
     def _judge_unknown(self, slot: Slot | None, spender: Transaction, receipt: Receipt) -> Outcome:
+        result = Result.FOREIGN
+        reason = f"nonce {spender.nonce} was used by transaction {receipt.tx_hash}, which was not made here"
         if slot is not None and slot.to and spender.to is not None:
             effect = Effect(spender.to, spender.value, spender.data)
-            if effect == slot.effect(self._chain.token):
-                # the same payment with another fee: somebody hurried it up with our key, or the store forgot that we
-                # did. The peer has been paid by it, once, as by any of ours.
-                return self._judge(slot, receipt)
-        return Outcome(
-            Result.FOREIGN,
-            receipt.tx_hash,
-            units=0,
-            fee=0,
-            block=receipt.block,
-            reason=f"nonce {spender.nonce} was used by transaction {receipt.tx_hash}, which was not made here",
-        )
+            if receipt.succeeded and effect == slot.effect(self._chain.token):
+                if slot.mark is not None and mark_of(spender.max_fee) == slot.mark:
+                    # one of ours that the store forgot: the same payment with another fee
+                    return self._judge(slot, receipt)
+                result = Result.DOUBTFUL
+                reason += ", and which pays the same peer the same amount: nobody here can tell for which debt"
+        return Outcome(result, receipt.tx_hash, units=0, fee=0, block=receipt.block, reason=reason)
 
 
 def judge(slot: Slot, receipt: Receipt, *, address: str, token: str | None) -> Outcome:
@@ -109,5 +122,7 @@ def judge(slot: Slot, receipt: Receipt, *, address: str, token: str | None) -> O
         units for sender, receiver, units in filter(None, transfers) if (sender, receiver) == (address, slot.to)
     )
     if moved == 0:
-        return ended(Result.FAILED, reason=f"transaction {receipt.tx_hash} moved none of the token")
+        return ended(
+            Result.EMPTY, reason=f"transaction {receipt.tx_hash} moved none of the token; only its fee is lost"
+        )
     return ended(Result.PAID, min(moved, slot.units))

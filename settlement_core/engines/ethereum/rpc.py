@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import anyio
 
@@ -24,6 +24,12 @@ __all__ = ["Call", "NodeError", "NodeRefused", "NodeUnavailable", "Rpc", "descri
 
 MAX_BATCH = 50
 """Calls in one request: below what the stingiest common providers take."""
+
+MAX_ANSWER = 64 * 2**20
+"""Bytes of one answer: ten times what a batch of the largest blocks takes."""
+
+SHORTEST_SECRET = 6
+"""Characters of a part of the URL that may be a provider's key; shorter ones are words such as "v3"."""
 
 MAX_EXCERPT = 200
 """Characters of a node's words that are shown to a person."""
@@ -66,6 +72,7 @@ class Rpc:
         self._url = url
         self._timeout_s = timeout_s
         self.origin = describe_origin(url)
+        self._secrets = _secrets_of(url)
 
     def __repr__(self) -> str:
         """Show no path and no password: providers put the customer's key there."""
@@ -98,9 +105,10 @@ class Rpc:
         ]
         # some nodes do not take a batch of one
         said = await self._post(requests if len(requests) > 1 else requests[0])
-        by_id = {item["id"]: item for item in (said if isinstance(said, list) else [said]) if _is_answer(item)}
-        if len(by_id) < len(calls):
-            raise NodeUnavailable(f"{self.origin} answered {self._quote(said)}, not every call that was made")
+        items = [item for item in (said if isinstance(said, list) else [said]) if _is_answer(item)]
+        by_id = {item["id"]: item for item in items}
+        if len(items) != len(calls) or by_id.keys() != set(range(len(calls))):
+            raise NodeUnavailable(f"{self.origin} answered {self._quote(said)}, not once every call that was made")
         return [self._read(call, by_id[number]) for number, call in enumerate(calls)]
 
     def _read(self, call: Call, item: dict[str, Any]) -> Answer:
@@ -108,30 +116,45 @@ class Rpc:
         if error is None:
             return item.get("result")
         known = error if isinstance(error, dict) else {}
-        return NodeRefused(call.method, code=known.get("code"), text=self._quote(known.get("message", error)))
+        code = self._quote(known.get("code"))
+        return NodeRefused(call.method, code=code, text=self._quote(known.get("message", error)))
 
     async def _post(self, content: Any) -> Any:
         try:
             # the client's own timeouts begin anew with each byte; this one does not
             with anyio.fail_after(self._timeout_s):
-                response = await self._client.post(self._url, json=content)
+                status, body = await self._fetch(content)
         except TimeoutError:
             raise NodeUnavailable(f"no answer from {self.origin} within {self._timeout_s:g} s") from None
         except Exception as error:  # noqa: BLE001  whatever HTTP library or loop make of it, there is no answer
             raise NodeUnavailable(f"no answer from {self.origin}: {self._quote(_words_of(error))}") from None
+        if len(body) > MAX_ANSWER:
+            raise NodeUnavailable(
+                f"{self.origin} answered more than {MAX_ANSWER // 2**20} MiB: fewer blocks at once may do"
+            )
         try:
-            return decode_json(response.content)
+            return decode_json(bytes(body))
         except ValueError:
-            status = response.status_code
             raise NodeUnavailable(f"{self.origin} answered status {status} without JSON") from None
+
+    async def _fetch(self, content: Any) -> tuple[int, bytearray]:
+        """Return status and body of the answer; of one that is too long, a little more than is allowed."""
+        body = bytearray()
+        async with self._client.stream("POST", self._url, json=content) as response:
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) > MAX_ANSWER:
+                    break
+            return response.status_code, body
 
     def _quote(self, said: object) -> str:
         """Return a node's words in one line, shortened, without what our URL keeps secret."""
-        text = said if isinstance(said, str) else json.dumps(said)
-        parts = urlsplit(self._url)
-        for secret in (parts.password, parts.username, parts.path.strip("/"), parts.query):
-            if secret:
-                text = text.replace(secret, "[secret]")
+        try:
+            text = said if isinstance(said, str) else json.dumps(said)
+        except ValueError:  # integers of thousands of digits
+            text = "an unreadable answer"
+        for secret in self._secrets:
+            text = text.replace(secret, "[secret]")
         text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
         return text if len(text) <= MAX_EXCERPT else text[: MAX_EXCERPT - 1] + "…"
 
@@ -140,6 +163,18 @@ def _is_answer(item: object) -> bool:
     return (
         isinstance(item, dict) and ("result" in item or item.get("error") is not None) and type(item.get("id")) is int
     )
+
+
+def _secrets_of(url: str) -> list[str]:
+    """Return every part of a URL that may be a secret, longest first, as it is written there and as it is meant."""
+    parts = urlsplit(url)
+    fields = [field.partition("=") for field in parts.query.split("&")]
+    whole = [parts.path.strip("/"), parts.query, parts.netloc.rpartition("@")[0]]
+    single = [*parts.path.split("/"), *(name for name, _, _ in fields), *(value for _, _, value in fields)]
+    # however short: a name and a password are never words of an error
+    found = {text for text in (parts.username, parts.password, *whole) if text}
+    found |= {text for text in single if len(text) >= SHORTEST_SECRET}
+    return sorted(found | {unquote(text) for text in found}, key=len, reverse=True)
 
 
 def _words_of(error: BaseException) -> str:

@@ -20,8 +20,11 @@ class State:
         priced_out: accounts that could not be paid for the price of gas.
         short: by account, the wei (or units of the token) that were missing when it was to be paid.
         scanned: the last block whose incoming payments are credited; -1 if there is none yet.
+        blocked: why signed payments cannot apply until a person has done something; empty if they can.
         scan_trouble: why the scan for incoming payments does not get on; empty if it does.
-        reorganised: what became of blocks that had been taken for final; empty if that never happened.
+        reorganised: what became of blocks that had been taken for final; empty if they stand.
+        unexplained: how the balance differs from what all payments make it; empty if it does not.
+        ignored: how many payments of strangers were below the minimum since the start, and their sum in units.
     """
 
     trouble: str = ""
@@ -32,8 +35,11 @@ class State:
     priced_out: set[str] = field(default_factory=set)
     short: dict[str, Shortage] = field(default_factory=dict)
     scanned: int = -1
+    blocked: str = ""
     scan_trouble: str = ""
     reorganised: str = ""
+    unexplained: str = ""
+    ignored: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,34 @@ from settlement_core.engines.ethereum.chain import address_topic
 from settlement_core.engines.ethereum.config import SigningKey
 from settlement_core.values.amounts import Quantity, floor, plain
 
-__all__ = ["Effect", "Fees", "Signed", "amount_of", "bumped", "current_fees", "sign", "units_of"]
+__all__ = [
+    "MARKS",
+    "PLAIN_GAS",
+    "Effect",
+    "Fees",
+    "Signed",
+    "amount_of",
+    "bumped",
+    "current_fees",
+    "least_gas",
+    "mark_of",
+    "marked",
+    "replacing",
+    "sign",
+    "units_of",
+]
 
 TRANSFER_SELECTOR = "0xa9059cbb"
 """Of `transfer(address,uint256)`."""
+
+PLAIN_GAS = 21_000
+"""What a transfer of ether costs that runs no code."""
+
+MARKS = 2**24
+"""How many marks there are. The largest is 0.017 gwei, by which a fee's limit grows at most, and not what is paid."""
+
+_DATA_GAS = 10
+"""Of a byte of data that is zero at least (EIP-7623); one that is not counts as four."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +66,16 @@ class Effect:
         if token is None:
             return cls(to, units, "0x")
         return cls(token, 0, f"{TRANSFER_SELECTOR}{address_topic(to)[2:]}{units:064x}")
+
+    def to_call(self, fees: Fees) -> dict[str, str]:
+        """Return it as a node simulates it. With its fees, which code can read: some does another thing without."""
+        return {
+            "to": self.to,
+            "value": hex(self.value),
+            "data": self.data,
+            "maxFeePerGas": hex(fees.max_fee),
+            "maxPriorityFeePerGas": hex(fees.tip),
+        }
 
     @classmethod
     def nothing(cls, address: str) -> Effect:
@@ -111,18 +145,49 @@ def current_fees(*, base_fee: int, tip: int, cap: int) -> Fees | None:
     return Fees(min(2 * base_fee + tip, cap), tip)
 
 
+def mark_of(max_fee: int) -> int:
+    """Return the mark that a fee's limit bears."""
+    return max_fee % MARKS
+
+
+def marked(fees: Fees, mark: int, *, cap: int) -> Fees:
+    """Return the fees with the mark in the low wei of the limit, a little higher; or lower, where the cap demands it.
+
+    Two attempts never have the same bytes then, even of two servers that were given one key by mistake.
+    """
+    max_fee = fees.max_fee - mark_of(fees.max_fee) + mark
+    if max_fee < fees.max_fee:
+        max_fee += MARKS
+    if max_fee > cap:
+        max_fee -= MARKS
+    return Fees(max_fee, min(fees.tip, max_fee)) if max_fee > 0 else fees
+
+
+def least_gas(effect: Effect) -> int:
+    """Return the gas without which no node takes a transaction with this effect."""
+    content = bytes.fromhex(effect.data[2:])
+    tokens = content.count(0) + 4 * (len(content) - content.count(0))
+    return PLAIN_GAS + _DATA_GAS * tokens
+
+
 def bumped(last: Fees, *, now: Fees, cap: int) -> Fees | None:
     """Return today's fees, or what nodes take at least for a replacement; None if there is no need, or the cap forbids.
 
-    Nodes ask for an eighth more of both, or less (go-ethereum a tenth). What pays today's price already waits for
-    another reason, such as lacking funds, and would only get dearer.
+    What pays today's price already waits for another reason, such as lacking funds, and would only get dearer.
     """
     if last.max_fee >= now.max_fee and last.tip >= now.tip:
         return None
+    return replacing(last, now=now, cap=cap)
+
+
+def replacing(last: Fees, *, now: Fees, cap: int) -> Fees | None:
+    """Return the least fees for which every node takes a replacement, today's if they are higher; None above the cap.
+
+    The replacement bears the same mark. Nodes ask for an eighth more of both, or less (go-ethereum a tenth).
+    """
     least = Fees(_eighth_more(last.max_fee), _eighth_more(last.tip))
-    if least.max_fee > cap:
-        return None
-    return Fees(max(least.max_fee, now.max_fee), max(least.tip, now.tip))
+    fees = marked(Fees(max(least.max_fee, now.max_fee), max(least.tip, now.tip)), mark_of(last.max_fee), cap=cap)
+    return None if fees.max_fee < least.max_fee or fees.max_fee > cap else fees
 
 
 def _eighth_more(fee: int) -> int:

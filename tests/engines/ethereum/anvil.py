@@ -29,7 +29,7 @@ from typing import Any
 
 from eth_account import Account
 
-__all__ = ["CHAIN_ID", "Anvil", "DevAccount", "NodeRefused", "dev_accounts", "find_anvil", "open_node"]
+__all__ = ["CHAIN_ID", "Anvil", "DevAccount", "NodeRefused", "dev_accounts", "find_anvil", "open_node", "send_signed"]
 
 CHAIN_ID = 31_337
 """Anvil's own."""
@@ -253,7 +253,8 @@ class Anvil:
     ) -> str:
         """Have the node sign and send a transaction of one of its accounts, or of anybody; return the hash.
 
-        An address whose key the node has not is impersonated, and needs a balance for the gas.
+        An address whose key the node has not is impersonated, and needs a balance for the gas. Nobody signed such a
+        transaction, so who checks blocks against their hashes takes none that has one (see `send_signed`).
         """
         transaction = {"from": source, "value": hex(value), "data": data}
         if to is not None:
@@ -269,6 +270,25 @@ class Anvil:
             if not known:
                 self.rpc("anvil_stopImpersonatingAccount", source)
         return sent
+
+
+def send_signed(node: Anvil, key: Any, *, to: str, value: int = 0, data: str = "0x") -> str:
+    """Sign and send a transaction of any `SigningKey`, whose address needs a balance for the gas; return the hash."""
+    transaction = {
+        "type": 2,
+        "chainId": CHAIN_ID,
+        "nonce": node.nonce(key.address, "pending"),
+        "to": bytes.fromhex(to[2:]),
+        "value": value,
+        "data": data,
+        "gas": 200_000,
+        "maxFeePerGas": 10**11,
+        "maxPriorityFeePerGas": 10**9,
+    }
+    sent: str = node.rpc(
+        "eth_sendRawTransaction", "0x" + key.account.sign_transaction(transaction).raw_transaction.hex()
+    )
+    return sent
 
 
 @contextmanager

@@ -5,7 +5,7 @@ A side that is *stepped* looks at the chain when the test says so, and never els
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -17,7 +17,7 @@ import anyio.lowlevel
 from settlement_core.abc import Pending, Verdict
 from settlement_core.engines.ethereum import EthereumConfig, EthereumEngine, SigningKey, ethereum_engine
 from settlement_core.engines.ethereum.engine import _open
-from settlement_core.engines.ethereum.rpc import open_rpc
+from settlement_core.engines.ethereum.rpc import Call, open_rpc
 from settlement_core.values.amounts import total
 from settlement_core.values.errors import IdempotencyConflict, SuspenseConflict, UnknownAccount
 from settlement_core.values.records import Payment
@@ -163,6 +163,30 @@ async def open_running(
         side = Side(node, engine, services)
         await bind(side, "bob", 2)
         yield side
+
+
+Change = Callable[[Any, Call], Any]
+
+
+def lie(side: Side, method: str, change: Change, *, times: int = 10**9) -> Callable[[], None]:
+    """Have the node's answers to a method changed, so many of them; return what ends that."""
+    rpc = side.engine._chain.rpc
+    left, ask = [times], rpc.try_all
+
+    async def try_all(calls: Sequence[Call]) -> list[Any]:
+        answers = await ask(calls)
+        for number, call in enumerate(calls):
+            if call.method == method and left[0] and answers[number] is not None:
+                changed = change(answers[number], call)
+                left[0] -= changed != answers[number]
+                answers[number] = changed
+        return answers
+
+    def end() -> None:
+        left[0] = 0
+
+    rpc.try_all = try_all  # type: ignore[method-assign]
+    return end
 
 
 async def bind(side: Side, account_id: str, number: int) -> None:

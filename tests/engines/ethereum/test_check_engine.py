@@ -14,12 +14,13 @@ from eth_utils.crypto import keccak
 
 from settlement_core.abc import AccountServices
 from settlement_core.engines.ethereum import EthereumEngine, SigningKey, ethereum_engine
-from settlement_core.engines.ethereum.chain import TRANSFER, address_topic
+from settlement_core.engines.ethereum.blocks import TRANSFER
+from settlement_core.engines.ethereum.chain import address_topic
 from settlement_core.engines.ethereum.peers import Peers
 from settlement_core.engines.ethereum.rpc import NodeUnavailable
 from settlement_core.testing.engine_check import PROMISES, check_engine
-from tests.engines.ethereum.anvil import CHAIN_ID, Anvil, dev_accounts, open_node
-from tests.engines.ethereum.contracts import Mood, Token, deploy_token
+from tests.engines.ethereum.anvil import CHAIN_ID, Anvil, dev_accounts, open_node, send_signed
+from tests.engines.ethereum.contracts import Mood, Token, call_data, deploy_token
 from tests.engines.ethereum.rig import CONFIRMATIONS, config_of
 from tests.engines.ethereum.world import PeerServices
 
@@ -111,18 +112,19 @@ class TokenOnAnvil:
 
     async def pay_us(self, account_id: str, amount: Decimal) -> None:
         """Have the peer pay."""
-        self._pay_from(_key(account_id).address, amount)
+        self._pay_from(_key(account_id), amount)
 
     async def pay_us_as_stranger(self, amount: Decimal) -> None:
         """Have somebody pay."""
-        self._pay_from(dev_accounts()[9].address, amount)
+        self._pay_from(SigningKey(dev_accounts()[9].key), amount)
 
-    def _pay_from(self, address: str, amount: Decimal) -> None:
+    def _pay_from(self, key: SigningKey, amount: Decimal) -> None:
         units = int(amount.scaleb(self.token.decimals))
-        self.node.set_balance(address, 10**18)
-        self.token.transfer(OWNER, to=address, units=units)
+        self.node.set_balance(key.address, 10**18)
+        self.token.transfer(OWNER, to=key.address, units=units)
         self.node.mine()
-        self.token.transfer(address, to=US, units=units)
+        data = call_data("transfer(address,uint256)", US, units)
+        send_signed(self.node, key, to=self.token.address, data=data)
         self.node.mine(CONFIRMATIONS)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import anyio
 import pytest
 
-from settlement_core.engines.ethereum.chain import TRANSFER, Log, Receipt, address_topic
+from settlement_core.engines.ethereum.blocks import TRANSFER, Log, Receipt
+from settlement_core.engines.ethereum.chain import address_topic
 from settlement_core.engines.ethereum.rpc import NodeRefused
 from tests.engines.ethereum.anvil import CHAIN_ID, Anvil, dev_accounts
 from tests.engines.ethereum.contracts import Forwarder, Mood, call_data, deploy_token
@@ -18,6 +18,7 @@ from tests.engines.ethereum.rig import (
     D,
     EngineServices,
     bind,
+    lie,
     open_running,
     open_stepped,
     peer_address,
@@ -86,7 +87,8 @@ async def test_of_one_transaction_only_what_is_ours_is_credited(node: Anvil) -> 
             Log(contract, (TRANSFER, sender, receiver), f"0x{number + 1:064x}", number)
             for number, (contract, sender, receiver) in enumerate(transfers)
         ]
-        found = side.engine.scan._deposits(Receipt("0xab", 9, "0xcd", succeeded=True, fee=0, logs=tuple(logs)))
+        reader, receipt = side.engine.scan._reader, Receipt("0xab", 9, "0xcd", succeeded=True, fee=0, logs=tuple(logs))
+        found = [paid for log, _ in reader._transfers(receipt) for paid in reader._deposit(receipt, log)]
         assert [(deposit.settlement_id, deposit.units) for deposit in found] == [(f"{CHAIN_ID}:0xab:3", 4)]
 
 
@@ -234,30 +236,91 @@ async def test_the_first_scan_begins_where_it_is_told(node: Anvil, start_block: 
         assert known == credited
 
 
-async def test_logs_are_asked_for_in_bounded_ranges(node: Anvil) -> None:
-    """Never more blocks than configured, and fewer where the node finds them too many; then more again."""
+async def test_a_smaller_range_of_logs_is_asked_for_at_once(node: Anvil) -> None:
+    """A provider gives ten blocks at most: one look catches up, without a pause, and remembers the limit."""
     token = deploy_token(node, decimals=6, owner=peer_address())
-    async with open_stepped(node, token=token, block_range=64) as side:
+    async with open_stepped(node, token=token, block_range=64, verify_blocks=False) as side:
+        rpc = side.engine._chain.rpc
         asked: list[int] = []
-        ask, most = side.engine._chain.incoming_transfers, 10
+        call, most, began = rpc.call, 10, side.engine._state.scanned
 
-        async def limited(first: int, last: int) -> list[str]:
-            asked.append(last - first + 1)
-            if asked[-1] > most:
-                raise NodeRefused("eth_getLogs", code=-32005, text="query exceeds max block range")
-            return await ask(first, last)
+        async def limited(method: str, *params: Any) -> Any:
+            if method == "eth_getLogs":
+                asked.append(int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) + 1)
+                if asked[-1] > most:
+                    raise NodeRefused(method, code=-32005, text="query exceeds max block range")
+            return await call(method, *params)
 
-        side.engine._chain.incoming_transfers = limited  # type: ignore[method-assign]
+        rpc.call = limited  # type: ignore[method-assign]
         token.transfer(peer_address(), to=side.address, units=4_000_000)
-        node.mine(102)
-        while side.services.credited() == 0:
-            with suppress(NodeRefused):
-                await side.engine.scan.scan_once()
-        assert side.services.credited() == D(4)
-        assert asked == [64, 32, 16, 8, 16]
-        most = 1000
+        node.mine(402)
         await side.engine.scan.scan_once()
-        assert asked[5:] == [8, 16, 32, 38]
+        assert side.services.credited() == D(4)
+        assert asked[:4] == [64, 31, 15, 7]
+        assert sum(blocks > most for blocks in asked[4:]) <= 4, "it is tried now and then whether more is granted"
+        assert sum(blocks for blocks in asked if blocks <= most) == side.engine._state.scanned - began
+        assert max(asked[4:]) < 13
+        most, asked[:] = 1000, []
+        node.mine(2000)
+        await side.engine.scan.scan_once()
+        assert max(asked) > 10
+
+
+async def test_a_provider_that_refuses_even_one_block_of_logs_is_waited_for(node: Anvil) -> None:
+    """That is no limit, but a fault: the scan backs off, and goes on where it was."""
+    token = deploy_token(node, decimals=6, owner=peer_address())
+    async with open_stepped(node, token=token, verify_blocks=False) as side:
+        end = lie(side, "eth_getLogs", lambda _, call: NodeRefused(call.method, code=-32005, text="not now"))
+        token.transfer(peer_address(), to=side.address, units=4_000_000)
+        with pytest.raises(NodeRefused):
+            await side.look(blocks=5)
+        assert side.services.credited() == D(0)
+        end()
+        await side.look(blocks=5)
+        assert side.services.credited() == D(4)
+
+
+async def test_small_payments_of_strangers_are_counted_and_otherwise_ignored(node: Anvil) -> None:
+    """Each would be a row for an operator; a peer's payment is credited however small it is."""
+    async with open_stepped(node, incoming_minimum=D("0.5")) as side:
+        for sender, value in ((STRANGER, 1), (STRANGER, ETHER // 2), (peer_address(), 2)):
+            node.send(sender, to=side.address, value=value)
+        await side.look(blocks=3)
+        assert side.services.credited() == D("0.000000000000000002")
+        assert [amount for amount, _ in side.services.unattributed.values()] == [D("0.5")]
+        assert (await side.engine.status())["scan"]["ignored"] == {"payments": 1, "amount": "0.000000000000000001"}
+
+
+async def test_a_balance_that_no_transaction_explains_is_told(node: Anvil, caplog: pytest.LogCaptureFixture) -> None:
+    """Ether that a contract passed on is credited to nobody, and not passed over in silence; what was paid is."""
+    forwarder = Forwarder.deploy(node)
+    async with open_stepped(node) as side:
+        await side.look(blocks=3)
+        await side.pay("1")
+        node.send(peer_address(), to=side.address, value=2 * ETHER)
+        await side.look(blocks=60)
+        assert (await side.engine.status())["warnings"] == []
+        forwarder.forward(peer_address(), to=side.address, wei=3 * ETHER)
+        node.mine()
+        await side.look(blocks=60)
+        (warning,) = (await side.engine.status())["warnings"]
+        assert "had 3.000000000000000000 more than its transactions explain" in warning
+        assert warning in caplog.messages
+    async with open_stepped(node, side.services) as side:
+        await side.look(blocks=60)
+        assert (await side.engine.status())["warnings"] == [], "the comparison goes on from what was found"
+
+
+async def test_a_tokens_balance_is_compared_as_well(node: Anvil) -> None:
+    """With all transfers from and to us, our own and those that others make."""
+    token = deploy_token(node, decimals=6, owner=peer_address())
+    async with open_stepped(node, token=token) as side:
+        token.transfer(peer_address(), to=side.address, units=9_000_000)
+        await side.look(blocks=3)
+        await side.pay("2")
+        await side.look(blocks=60)
+        assert side.engine.scan._reconciliation.expected == 7_000_000 == token.balance(side.address)
+        assert (await side.engine.status())["warnings"] == []
 
 
 async def test_a_payment_that_changed_its_amount_holds_up_nobody(node: Anvil) -> None:

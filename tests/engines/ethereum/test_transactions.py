@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from settlement_core.engines.ethereum import SigningKey
 from settlement_core.engines.ethereum.transactions import (
+    MARKS,
     Effect,
     Fees,
     Signed,
@@ -92,10 +93,11 @@ def test_a_replacement_pays_an_eighth_more_of_both_and_never_above_the_cap(
     after = bumped(last, now=today, cap=cap)
     if after is None:
         enough = last.max_fee >= today.max_fee and last.tip >= today.tip
-        assert enough or max(last.max_fee + 1, -(-last.max_fee * 9 // 8)) > cap
+        assert enough or max(last.max_fee + 1, -(-last.max_fee * 9 // 8)) + MARKS > cap
         return
     assert after.max_fee * 8 >= last.max_fee * 9
     assert after.tip * 8 >= last.tip * 9
     assert after.tip <= after.max_fee <= cap
-    assert after.max_fee >= today.max_fee
+    assert after.max_fee >= today.max_fee or after.max_fee + MARKS > cap
+    assert after.max_fee % MARKS == last.max_fee % MARKS
     assert after.tip >= today.tip

@@ -5,13 +5,17 @@
 const { connectRedis, startServer } = require('ilp-settlement-core')
 const { BigNumber } = require('bignumber.js')
 const { randomUUID } = require('crypto')
-const { existsSync, readFileSync, writeFileSync } = require('fs')
+const { existsSync, readFileSync, renameSync, writeFileSync } = require('fs')
 
 const [port, connectorUrl, redisUrl, ledgerUrl, address, stateFile] = process.argv.slice(2)
 const state = existsSync(stateFile) ? JSON.parse(readFileSync(stateFile)) : { cursor: 0, memos: {} }
 const peers = {}
 
-const save = () => writeFileSync(stateFile, JSON.stringify(state))
+// in one step: it may be killed at any moment
+const save = () => {
+  writeFileSync(`${stateFile}.new`, JSON.stringify(state))
+  renameSync(`${stateFile}.new`, stateFile)
+}
 const say = (...words) => console.log(words.join(' '))
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
