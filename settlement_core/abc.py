@@ -92,8 +92,8 @@ class SettlementEngine(Protocol):
     Optional members: `setup_account(account_id)`, `close_account(account_id)`,
     `handle_message(account_id, message) -> message` (JSON values), `disconnect()`, `status()`, which returns a JSON
     object of what an operator should know of the ledger's side (balance, height; under "alarm" what stops it until a
-    person has looked; never a secret), and the class attribute `asset_scale: int`, the finest scale the ledger can
-    settle.
+    person has looked, under "warnings" a list of what stops nothing and needs to be compared; never a secret),
+    and the class attribute `asset_scale: int`, the finest scale the ledger can settle.
     """
 
     async def settle(self, account_id: str, amount: Decimal) -> Decimal:

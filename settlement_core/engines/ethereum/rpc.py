@@ -7,6 +7,7 @@ no answer at all a transaction may well be on its way. Nothing is repeated here;
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -129,9 +130,7 @@ class Rpc:
         except Exception as error:  # noqa: BLE001  whatever HTTP library or loop make of it, there is no answer
             raise NodeUnavailable(f"no answer from {self.origin}: {self._quote(_words_of(error))}") from None
         if len(body) > MAX_ANSWER:
-            raise NodeUnavailable(
-                f"{self.origin} answered more than {MAX_ANSWER // 2**20} MiB: fewer blocks at once may do"
-            )
+            raise NodeUnavailable(f"{self.origin} answered more than {MAX_ANSWER} bytes")
         try:
             return decode_json(bytes(body))
         except ValueError:
@@ -141,10 +140,12 @@ class Rpc:
         """Return status and body of the answer; of one that is too long, a little more than is allowed."""
         body = bytearray()
         async with self._client.stream("POST", self._url, json=content) as response:
-            async for part in response.aiter_bytes():
-                body += part
-                if len(body) > MAX_ANSWER:
-                    break
+            with anyio.CancelScope() as reading:
+                async for part in response.aiter_bytes():
+                    body += part
+                    if len(body) > MAX_ANSWER:
+                        # not `break`, which would leave httpx's generators to the garbage collector; trio rejects that
+                        reading.cancel()
             return response.status_code, body
 
     def _quote(self, said: object) -> str:
@@ -153,8 +154,7 @@ class Rpc:
             text = said if isinstance(said, str) else json.dumps(said)
         except ValueError:  # integers of thousands of digits
             text = "an unreadable answer"
-        for secret in self._secrets:
-            text = text.replace(secret, "[secret]")
+        text = self._secrets.sub("[secret]", text)
         text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
         return text if len(text) <= MAX_EXCERPT else text[: MAX_EXCERPT - 1] + "…"
 
@@ -165,8 +165,8 @@ def _is_answer(item: object) -> bool:
     )
 
 
-def _secrets_of(url: str) -> list[str]:
-    """Return every part of a URL that may be a secret, longest first, as it is written there and as it is meant."""
+def _secrets_of(url: str) -> re.Pattern[str]:
+    """Return what finds every part of a URL that may be a secret, as it is written there and as it is meant."""
     parts = urlsplit(url)
     fields = [field.partition("=") for field in parts.query.split("&")]
     whole = [parts.path.strip("/"), parts.query, parts.netloc.rpartition("@")[0]]
@@ -174,7 +174,9 @@ def _secrets_of(url: str) -> list[str]:
     # however short: a name and a password are never words of an error
     found = {text for text in (parts.username, parts.password, *whole) if text}
     found |= {text for text in single if len(text) >= SHORTEST_SECRET}
-    return sorted(found | {unquote(text) for text in found}, key=len, reverse=True)
+    longest_first = sorted(found | {unquote(text) for text in found}, key=len, reverse=True)
+    # without any, it finds nothing
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 def _words_of(error: BaseException) -> str:

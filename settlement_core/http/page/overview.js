@@ -83,6 +83,9 @@ function whatWaits(summary, attempts, suspense, status) {
     account,
   }));
   if (alarmOf(status)) items.push({ key: "alarm", kind: "alarm", grave: true, name: "the engine", reason: alarmOf(status) });
+  for (const text of status.warnings ?? []) {
+    items.push({ key: `warning ${text}`, kind: "warning", name: "the engine", reason: text });
+  }
   for (const { account, direction, reason } of summary.halted) {
     const key = `halted ${account} ${direction}`;
     items.push({ key, kind: `${direction} halted`, grave: true, account, reason });
@@ -116,6 +119,10 @@ function judge(verdict, sentence, detail, summary, status) {
   if (wait > 0) {
     grade = "wait";
     line = `The books add up; ${wait} ${wait === 1 ? "item waits" : "items wait"} for you.`;
+  }
+  if (status.warnings?.length > 0) {
+    if (grade === "good") line = "The books add up; the engine has a warning for you.";
+    grade = "wait";
   }
   if (summary.paused.count > 0) said.push(`${summary.paused.count} paused`);
   if (summary.server.halted > 0 || alarmOf(status)) {

@@ -86,6 +86,7 @@ function button(label, about, act, className = "") {
 const ABOUT = {
   "does not add up": "Stop the server, keep the store as it is, and run settlement-core audit.",
   alarm: "The engine begins nothing new until a person has looked.",
+  warning: "Nothing is stopped, but what the engine found on its ledger needs to be compared.",
 };
 
 /** Return one row of what waits for a person: what it is, of whom, why, since when, and what can be done. */

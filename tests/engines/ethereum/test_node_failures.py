@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from settlement_core.abc import Pending, Settled
+from settlement_core.engines.ethereum import rpc
 from settlement_core.engines.ethereum.chain import NodeLagging, WrongChain
 from settlement_core.engines.ethereum.rpc import NodeUnavailable
 from tests.engines.ethereum.anvil import Anvil, open_node
@@ -193,6 +194,9 @@ ANSWERS = {
     "half a batch": (200, b'[{"jsonrpc":"2.0","id":0,"result":"0x7a69"}]'),
     "an overload": (429, b"slow down"),
     "an error for all": (200, b'{"jsonrpc":"2.0","id":null,"error":{"code":-32005,"message":"limit"}}'),
+    "the same twice": (200, b'[{"id":0,"result":"0x7a69"},{"id":0,"result":"0x7a69"}]'),
+    "an endless number": (200, b'[{"id":0,"result":' + b"9" * 5000 + b"}]"),
+    "an endless error": (200, b'{"id":0,"error":{"code":' + b"9" * 5000 + b',"message":"no"}}'),
     "strange ids": (200, b'[{"id":"x","result":1},{"id":true,"result":1},7]'),
 }
 
@@ -213,6 +217,16 @@ async def test_what_is_no_answer_decides_nothing(node: Anvil, name: str) -> None
         assert isinstance(await side.engine.verify(payment), Pending)
         await side.look()
         assert await side.engine.verify(payment) == Settled(D(7))
+
+
+async def test_an_endless_answer_is_read_to_a_bound(node: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node, or who pretends to be one, must not fill the memory."""
+    async with open_stepped(node) as side:
+        monkeypatch.setattr(rpc, "MAX_ANSWER", 1000)
+        with _server(200, b"[" + b" " * 100_000 + b"]") as url:
+            lead_to(side, url)
+            with pytest.raises(NodeUnavailable, match="answered more than"):
+                await side.engine.watcher.watch_once()
 
 
 @contextmanager

@@ -118,6 +118,9 @@ async def test_a_urls_secrets_are_not_told_in_errors() -> None:
         for secret in ("someone", "hidden", "apikey", "abcdef"):
             assert secret not in str(failed.value)
         assert rpc._quote("v3/apikey?token=abcdef of someone") == "[secret]?[secret] of [secret]"
+        assert rpc._quote("no project apikey for abcdef, hidden") == "no project [secret] for [secret], [secret]"
+    async with open_rpc("https://a%2Fb:c@127.0.0.1:1/v3/0123456789abcdef", timeout_s=5) as rpc:
+        assert rpc._quote("bad key 0123456789abcdef of a/b in v3") == "bad key [secret] of [secret] in v3"
 
 
 def test_a_key_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
