@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 __all__ = ["Call", "NodeError", "NodeRefused", "NodeUnavailable", "Rpc", "describe_origin", "open_rpc"]
 
 MAX_BATCH = 50
-"""Calls in one request: below what the stingiest common providers take."""
+"""Calls in one request at most. Providers that take fewer are asked for fewer."""
+
+PATIENT = 50
+"""Batches that the node answered in full, after which it is offered more calls than it once took."""
+
+_OVERLOADED = frozenset({429, 502, 503, 504})
+"""Statuses after which fewer calls at once are no remedy, but more requests."""
 
 MAX_ANSWER = 64 * 2**20
 """Bytes of one answer: ten times what a batch of the largest blocks takes."""
@@ -42,6 +48,10 @@ class NodeError(RemoteError):
 
 class NodeUnavailable(NodeError):
     """No usable answer came, so what became of the request is unknown."""
+
+
+class _TooMuch(NodeUnavailable):
+    """An answer came that is none to all calls of the request: the node may take fewer at once."""
 
 
 class NodeRefused(NodeError):
@@ -74,6 +84,8 @@ class Rpc:
         self._timeout_s = timeout_s
         self.origin = describe_origin(url)
         self._secrets = _secrets_of(url)
+        self._largest = MAX_BATCH
+        self._granted = 0
 
     def __repr__(self) -> str:
         """Show no path and no password: providers put the customer's key there."""
@@ -95,9 +107,23 @@ class Rpc:
     async def try_all(self, calls: Sequence[Call]) -> list[Answer]:
         """Return for each call its result, or the node's refusal as a value. Raises `NodeUnavailable` for all."""
         answers: list[Answer] = []
-        for start in range(0, len(calls), MAX_BATCH):
-            answers += await self._try_batch(calls[start : start + MAX_BATCH])
+        while len(answers) < len(calls):
+            batch = calls[len(answers) : len(answers) + self._largest]
+            try:
+                answers += await self._try_batch(batch)
+            except _TooMuch:
+                if len(batch) == 1:
+                    raise
+                self._largest, self._granted = len(batch) // 2, 0
+            else:
+                self._grow(len(batch))
         return answers
+
+    def _grow(self, size: int) -> None:
+        """Offer twice as much after a while: what was refused may have been another trouble."""
+        self._granted += size == self._largest
+        if self._granted >= PATIENT and self._largest < MAX_BATCH:
+            self._largest, self._granted = min(self._largest * 2, MAX_BATCH), 0
 
     async def _try_batch(self, calls: Sequence[Call]) -> list[Answer]:
         requests = [
@@ -109,7 +135,7 @@ class Rpc:
         items = [item for item in (said if isinstance(said, list) else [said]) if _is_answer(item)]
         by_id = {item["id"]: item for item in items}
         if len(items) != len(calls) or by_id.keys() != set(range(len(calls))):
-            raise NodeUnavailable(f"{self.origin} answered {self._quote(said)}, not once every call that was made")
+            raise _TooMuch(f"{self.origin} answered {self._quote(said)}, not once every call that was made")
         return [self._read(call, by_id[number]) for number, call in enumerate(calls)]
 
     def _read(self, call: Call, item: dict[str, Any]) -> Answer:
@@ -130,11 +156,12 @@ class Rpc:
         except Exception as error:  # noqa: BLE001  whatever HTTP library or loop make of it, there is no answer
             raise NodeUnavailable(f"no answer from {self.origin}: {self._quote(_words_of(error))}") from None
         if len(body) > MAX_ANSWER:
-            raise NodeUnavailable(f"{self.origin} answered more than {MAX_ANSWER} bytes")
+            raise _TooMuch(f"{self.origin} answered more than {MAX_ANSWER} bytes")
+        problem = NodeUnavailable if status in _OVERLOADED else _TooMuch
         try:
             return decode_json(bytes(body))
         except ValueError:
-            raise NodeUnavailable(f"{self.origin} answered status {status} without JSON") from None
+            raise problem(f"{self.origin} answered status {status} without JSON") from None
 
     async def _fetch(self, content: Any) -> tuple[int, bytearray]:
         """Return status and body of the answer; of one that is too long, a little more than is allowed."""
