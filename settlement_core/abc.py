@@ -339,10 +339,12 @@ class Unanswered:
     Attributes:
         reason: one line for an operator.
         sent: False only if the request certainly never left.
+        retry_after_s: seconds after which the connector asks to be tried again, at most an hour of which is obeyed.
     """
 
     reason: str
     sent: bool = True
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

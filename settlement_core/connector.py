@@ -12,8 +12,10 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Container, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
@@ -49,9 +51,8 @@ REDIRECTED: Final = "redirects are not followed, so the connector URL should be 
 
 CREDIT_OUTCOMES: Final[tuple[tuple[Container[int], type[Acknowledged | Unanswered | Refused]], ...]] = (
     (range(200, 300), Acknowledged),  # whatever the body, unless it says that less was credited (WIRE 5, row 10)
-    # A redirect does not say what became of the credit. Followed, it could take money to another host or
-    # become a GET; held, each credit would need a person though nobody ever refused it. The same credit under the
-    # same key is safe to repeat, and goes through by itself once URL or proxy are corrected.
+    # A redirect that is followed could take money to another host or become a GET; nothing was refused by it either,
+    # so the same credit is repeated, and goes through once URL or proxy are corrected.
     (range(300, 400), Unanswered),
     ((408, 425, 429), Unanswered),  # "not now", in the words of the HTTP specifications
     (range(400, 500), Refused),  # 409 included: it is never re-keyed without a person (WIRE 5, row 11)
@@ -80,14 +81,11 @@ class _Answer:
     encoded: bool
     body: bytes
     flaw: str
+    retry_after_s: float | None
 
 
 class HttpConnector:
-    """A `Connector` reached at a base URL, by `open_connector`, which also ends it.
-
-    Attributes:
-        timeout_s: seconds that one call may take as a whole.
-    """
+    """A `Connector` at a base URL, by `open_connector`, which also ends it; a call takes `timeout_s` at most."""
 
     def __init__(
         self,
@@ -130,6 +128,8 @@ class HttpConnector:
         if isinstance(answer, Unanswered):
             return answer
         outcome = credit_outcome(answer.status, self._explain(answer))
+        if isinstance(outcome, Unanswered):
+            return replace(outcome, retry_after_s=answer.retry_after_s)
         return _credited(answer, amount) if isinstance(outcome, Acknowledged) else outcome
 
     async def send_message(self, account_id: str, message: bytes) -> bytes:
@@ -189,6 +189,7 @@ class HttpConnector:
             encoded=response.headers.get("content-encoding", "identity").strip().lower() != "identity",
             body=body,
             flaw=flaw,
+            retry_after_s=_retry_after_s(response.headers.get("retry-after", "")),
         )
 
     def _no_answer(self, error: Exception) -> str:
@@ -210,6 +211,18 @@ class HttpConnector:
         for secret in self._secrets:
             text = text.replace(secret, "[secret]")
         return text if len(text) <= MAX_EXCERPT else text[: MAX_EXCERPT - 1] + "…"
+
+
+def _retry_after_s(text: str) -> float | None:
+    """Return the seconds that a Retry-After header asks for, as a number or a date (RFC 9110, 10.2.3)."""
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max((at - datetime.now(at.tzinfo)).total_seconds(), 0.0)
 
 
 def _credited(answer: _Answer, offered: Decimal) -> Acknowledged:
@@ -270,7 +283,7 @@ async def open_connector(
     bearer_token: str | None = None,
     client_certificate: StrPath | tuple[StrPath, StrPath] | None = None,
     ca_file: StrPath | None = None,
-    max_connections: int = 100,
+    max_connections: int = 300,
 ) -> AsyncIterator[HttpConnector]:
     """Give the connector at a base URL, and close its connections at the end. Runs on trio and on asyncio.
 

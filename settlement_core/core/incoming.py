@@ -13,6 +13,7 @@ from functools import partial
 import anyio
 
 from settlement_core.abc import Acknowledged, Refused, Unanswered
+from settlement_core.core.crediting import Turn
 from settlement_core.core.lane import Lane
 from settlement_core.core.offers import Offers
 from settlement_core.values.amounts import ZERO, Quantity, check_amount, floor, plain
@@ -65,9 +66,10 @@ class IncomingLane(Lane):
         started = anyio.current_time()
         offers = self._offers_of(attempt, fresh=fresh)
         blocked = False
-        while await self._is_our_turn():
+        asked = anyio.current_time()
+        while (turn := await self._take_turn()) is not None:
             began, wall = anyio.current_time(), self.context.now()
-            outcome = await self._offer(attempt, offers)
+            outcome = await self._offer(attempt, offers, turn)
             if outcome is _TOO_LATE:
                 await self._hold(attempt, offers.why_held())
                 return
@@ -83,13 +85,17 @@ class IncomingLane(Lane):
                 case Refused(reason):
                     await self._hold(attempt, reason, before=offers.history())
                     return
-                case Unanswered(reason, sent):
+                case Unanswered(reason, sent, retry_after_s):
                     offers.add(reason, began=began, wall=wall, sent=sent)
-                    delay_s = self.failed(reason)
+                    delay_s = max(self.failed(reason), retry_after_s or 0.0)
+                    # the next turn may be waited for as long as this one, and tries are never more than an hour apart
+                    longest_s = self.backoff.max_s - (anyio.current_time() - asked)
+                    delay_s = min(delay_s, max(longest_s, self.backoff.first_s))
                     if offers.is_too_late(anyio.current_time() + delay_s):
                         await self._hold(attempt, offers.why_held())
                         return
                     await self.rest(delay_s, reason)
+                    asked = anyio.current_time()
                 case _:
                     raise self._broken(attempt, f"it returned {outcome!r}")
         if fresh and not offers.sent:
@@ -104,19 +110,25 @@ class IncomingLane(Lane):
             offers.assume_earlier(claimed_wall=attempt.claimed_at, wall=self.context.now(), at=anyio.current_time())
         return offers
 
-    async def _offer(self, attempt: Attempt, offers: Offers) -> object:
+    async def _offer(self, attempt: Attempt, offers: Offers, turn: Turn) -> object:
         """Return what the connector answers, or `_TOO_LATE` without asking if it may have forgotten the key."""
+        answered = False
         try:
             await self.confirm()
             # no await between this and the call
             if offers.is_too_late(anyio.current_time()):
                 return _TOO_LATE
             self.doing = "crediting"
-            with anyio.CancelScope(deadline=offers.end):
-                return await self.context.connector.credit(self.account_id, attempt.amount, attempt.attempt_id)
-            return Unanswered("no answer before the connector may have forgotten the key")
+            with turn.scope:
+                turn.scope.deadline = offers.end
+                outcome = await self.context.connector.credit(self.account_id, attempt.amount, attempt.attempt_id)
+                answered = not isinstance(outcome, Unanswered)
+                return outcome
+            if anyio.current_time() >= offers.end:
+                return Unanswered("no answer before the connector may have forgotten the key")
+            return Unanswered("no answer while many others waited for one; given up for now")
         finally:
-            self.context.crediting.end()
+            self.context.crediting.end(turn, answered=answered)
 
     async def _was_credited_before(self) -> bool:
         """Tell whether the connector ever acknowledged a credit of this account."""
@@ -179,14 +191,14 @@ class IncomingLane(Lane):
             f"nothing was recorded, account {self.account_id!r} halts with the attempt open"
         )
 
-    async def _is_our_turn(self) -> bool:
-        """Wait for our turn, which whoever asked gives back; False, without it, if we stop instead."""
+    async def _take_turn(self) -> Turn | None:
+        """Wait for our turn, which whoever asked gives back; None if we stop instead."""
         self.doing = "waiting for its turn"
-        await self.context.crediting.begin()
+        turn = await self.context.crediting.begin(retry=self._failures > 0)
         if self.stopping:
-            self.context.crediting.end()
-            return False
-        return True
+            self.context.crediting.end(turn, answered=False)
+            return None
+        return turn
 
     def _tell_blocked(self, attempt: Attempt, reason: str) -> None:
         self.context.observe(
