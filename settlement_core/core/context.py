@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from settlement_core.abc import Connector, Observer
 from settlement_core.core.clock import Clock
@@ -11,8 +12,13 @@ from settlement_core.core.config import CoreConfig
 from settlement_core.core.crediting import Turns
 from settlement_core.core.engines import ConnectedEngine
 from settlement_core.core.journal import Journal
+from settlement_core.core.outages import Outage
 from settlement_core.core.sharing import Sharing
 from settlement_core.values.events import Event
+from settlement_core.values.records import Direction
+
+if TYPE_CHECKING:
+    from settlement_core.core.lane import Lane
 
 __all__ = ["Context"]
 
@@ -26,6 +32,7 @@ class Context:
         chance: random numbers in [0, 1), for jitter only.
         at_rest: told of a lane that starts waiting.
         crediting: the turns of those who offer a credit to the connector.
+        outages: by direction, the accounts that back off.
         connector_scales: by account, the scale of a connector that credited less, as long as this core runs.
     """
 
@@ -37,8 +44,9 @@ class Context:
     observer: Observer
     clock: Clock
     chance: Callable[[], float]
-    at_rest: Callable[[object], None] = field(default=lambda _lane: None)
+    at_rest: Callable[[Lane], None] = field(default=lambda _lane: None)
     crediting: Turns = field(default_factory=Turns)
+    outages: Mapping[Direction, Outage] = field(default_factory=lambda: {one: Outage() for one in Direction})
     connector_scales: dict[str, int] = field(default_factory=dict)
     stopping: bool = False
 

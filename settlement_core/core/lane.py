@@ -262,11 +262,13 @@ class Lane(ABC):
         """Forget earlier failures."""
         self._failures = 0
         self.error = ""
+        self.context.outages[self.direction].succeeded(self)
 
     def failed(self, reason: str) -> float:
         """Count a failure and return how long to wait, in seconds."""
         self._failures += 1
         self.error = reason
+        self.context.outages[self.direction].failed(self)
         return self.backoff.delay_s(self._failures, self.context.chance())
 
     async def rest(self, delay_s: float, reason: str, *, deaf: bool = True) -> None:

@@ -12,6 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from settlement_core.abc import Store
+from settlement_core.core.admission import Admission
 from settlement_core.core.clock import TICK_S
 from settlement_core.core.context import Context
 from settlement_core.core.effects import describe
@@ -30,8 +31,8 @@ logger = logging.getLogger("settlement_core")
 
 _LANES: dict[Direction, type[Lane]] = {Direction.OUTGOING: OutgoingLane, Direction.INCOMING: IncomingLane}
 
-RECOVERING_AT_ONCE = 500
-"""Accounts looked at together by a recovery: enough to fill the journal's batches, few enough that requests get in."""
+LOOK_S = 30.0
+"""How often a worker looks for what is due in a store that it shares: a failover may lose any wake-up."""
 
 
 class Supervisor:
@@ -42,8 +43,7 @@ class Supervisor:
         self._tasks: TaskGroup | None = None
         self._lanes: dict[tuple[str, Direction], Lane] = {}
         self._halted: dict[tuple[str, Direction], str] = {}
-        self._recovering: set[object] = set()
-        self._admission = anyio.Semaphore(RECOVERING_AT_ONCE, fast_acquire=True)
+        self._admissions = {direction: Admission() for direction in Direction}
         self._ended = anyio.Event()
         self._began = False
         self.recovered = False
@@ -52,10 +52,13 @@ class Supervisor:
         """Take up work in this task group, first of all what an earlier run, or another worker, left."""
         self._context, self._tasks = context, tasks
         context.at_rest = self._admit_next
+        for direction, outage in context.outages.items():
+            tasks.start_soon(outage.run, name=f"early tries of {direction}")
         # asked right here: what is rung for by later commands is ours, or not, by the time it is rung for
         first = context.sharing.ask(self._change)
         tasks.start_soon(context.sharing.run, first, self._change, store, name="sharing")
         tasks.start_soon(self._prune, context, name="pruning")
+        tasks.start_soon(self._look_for_due, context, name="looking for what is due")
 
     async def stop(self, deadline_s: float) -> None:
         """Claim nothing more, let effects in flight end until the deadline, then cut them.
@@ -158,6 +161,7 @@ class Supervisor:
             del self._lanes[key]
             self._context.sharing.leave(lane.partition)
             self._admit_next(lane)
+            self._context.outages[lane.direction].leave(lane)
             if lane.was_cut:
                 # the account may be ours again meanwhile, under another lease, and was rung for in vain
                 self._start_lane(*key)
@@ -252,20 +256,26 @@ class Supervisor:
 
     async def _admit(self, account_id: str, direction: Direction) -> None:
         """Start a lane, unless it is at work already, as soon as there is room."""
-        await self._admission.acquire()
-        lane = None
+        if (account_id, direction) in self._lanes:
+            return
+        admission = self._admissions[direction]
+        await admission.wait()
         if (account_id, direction) not in self._lanes:
             lane = self._start_lane(account_id, direction)
-        if lane is None:
-            self._admission.release()
-        else:
-            self._recovering.add(lane)
+            if lane is not None:
+                admission.enter(lane)
 
-    def _admit_next(self, lane: object) -> None:
+    def _admit_next(self, lane: Lane) -> None:
         """Let recovery start another lane in place of one that has ended, or waits."""
-        if lane in self._recovering:
-            self._recovering.discard(lane)
-            self._admission.release()
+        self._admissions[lane.direction].leave(lane)
+
+    async def _look_for_due(self, context: Context) -> None:
+        """Start what is due and has no lane, now and then: what other workers recorded for us may have been in vain."""
+        while True:
+            await anyio.sleep(LOOK_S)
+            if context.sharing.shared:
+                for partition, lease in dict(context.sharing.held).items():
+                    await self._recover_partition(context, partition, lease)
 
     async def _prune(self, context: Context) -> None:
         """Forget idempotency keys that nobody has used for long enough (RFC 38, "Handling idempotent requests")."""

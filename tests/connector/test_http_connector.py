@@ -47,6 +47,31 @@ async def test_redirects_5xx_and_later_are_unanswered(status: int) -> None:
     assert str(status) in outcome.reason
 
 
+@pytest.mark.parametrize(
+    ("value", "least", "most"),
+    [
+        ("120", 120, 120),
+        ("0", 0, 0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
+        ("Fri, 31 Dec 2099 23:59:59 GMT", 1e9, 1e10),
+    ],
+)
+async def test_how_long_to_wait_is_read_as_seconds_or_a_date(value: str, least: float, most: float) -> None:
+    """Retry-After has two forms (RFC 9110, 10.2.3)."""
+    outcome = await credit(always(http(503, b"", f"Retry-After: {value}")))
+    assert isinstance(outcome, Unanswered)
+    assert outcome.retry_after_s is not None
+    assert least <= outcome.retry_after_s <= most
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-1", "1e3", "٣", "Wed, 99 Foo 2015 99:99:99 GMT"])
+async def test_an_odd_time_to_wait_is_none(value: str) -> None:
+    """The back-off decides alone."""
+    outcome = await credit(always(http(429, b"", f"Retry-After: {value}")))
+    assert isinstance(outcome, Unanswered)
+    assert outcome.retry_after_s is None
+
+
 @pytest.mark.parametrize("status", NEVER)
 async def test_every_other_4xx_refuses(status: int) -> None:
     """The connector says never, 409 included: a person decides. 401, 403 and 404 a proxy may have said."""

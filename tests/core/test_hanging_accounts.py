@@ -11,8 +11,12 @@ import anyio
 import pytest
 
 from settlement_core.abc import Acknowledged, CreditOutcome, Unanswered
-from settlement_core.core import crediting
+from settlement_core.core import admission, crediting, outages
+from settlement_core.core.config import CoreConfig
 from settlement_core.core.crediting import Turns
+from settlement_core.values.commands import Enqueue, OpenAccount
+from settlement_core.values.errors import SettlementFailed
+from settlement_core.values.records import Direction
 from tests.core.worlds import D, FakeConnector, MinimalEngine, World, until
 
 pytestmark = pytest.mark.anyio
@@ -136,3 +140,91 @@ async def test_turns_are_given_back_whoever_is_cancelled() -> None:
     turns.end(held[0], answered=True)
     with anyio.fail_after(0.001):
         turns.end(await turns.begin(retry=False), answered=True)
+
+
+async def test_lanes_that_hang_hold_up_no_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier run left more hanging accounts than are looked at together: all others are paid within seconds."""
+    monkeypatch.setattr(admission, "AT_ONCE", 5)
+
+    class Hanging(MinimalEngine):
+        async def settle(self, account_id: str, amount: Decimal) -> Decimal:
+            if account_id.startswith("hanging"):
+                await anyio.sleep_forever()
+            return await super().settle(account_id, amount)
+
+    world = World(Hanging(), config=CoreConfig(shutdown_s=0.1))
+    names = [f"hanging{number}" for number in range(12)] + [f"well{number}" for number in range(12)]
+    for name in names:
+        debt = Enqueue(account_id=name, direction=Direction.OUTGOING, entry_id="old", amount=D(1), at=0.0)
+        world.store.apply([OpenAccount(account_id=name, at=0.0), debt])
+    async with world.core() as core:
+        await until(lambda: all(world.account(f"well{n}").outgoing.settled == 1 for n in range(12)), within_s=10)
+        await until(lambda: core.statistics().recovered, within_s=10)
+
+
+@pytest.mark.parametrize("accounts", [2, 300])
+async def test_after_an_outage_all_are_tried_again_within_two_minutes(accounts: int) -> None:
+    """It was long, so that all back-offs have grown to an hour. Then one comes through, and all follow."""
+    names = [f"peer{number}" for number in range(accounts)]
+    away = Unanswered("502")
+    connector = HangingConnector(busy=dict.fromkeys(names, away))
+    world = make_world(connector)
+    async with world.core() as core:
+        await pay_all(world, core, names)
+        await anyio.sleep(6 * 3600 + 1800)
+        connector.busy.clear()
+        core.try_settlement(names[0])
+        await until(lambda: all(world.account(one).incoming.settled == 1 for one in names), within_s=120)
+
+
+async def test_payments_follow_when_the_ledger_is_back() -> None:
+    """The same for the other direction."""
+
+    class Away(MinimalEngine):
+        away = True
+
+        async def settle(self, account_id: str, amount: Decimal) -> Decimal:
+            if self.away:
+                raise SettlementFailed("the ledger is away")
+            return await super().settle(account_id, amount)
+
+    engine = Away()
+    world = World(engine)
+    names = [f"peer{number}" for number in range(50)]
+    async with world.core() as core:
+        for name in names:
+            await core.create_account(name)
+            await core.request_settlement(name, D(1), "key")
+        await anyio.sleep(6 * 3600 + 1800)
+        engine.away = False
+        await core.create_account("new")
+        await core.request_settlement("new", D(1), "key")
+        await until(lambda: all(world.account(one).outgoing.settled == 1 for one in names), within_s=120)
+
+
+async def test_an_account_that_fails_alone_is_tried_early_ever_more_rarely() -> None:
+    """Others succeed all the time, which says nothing for this one: its tries soon are an hour apart again."""
+    connector = HangingConnector(busy={"alone": Unanswered("500")})
+    world = make_world(connector)
+    async with world.core() as core:
+        await pay_all(world, core, ["alone", "well"])
+        for number in range(8 * 3600 // 20):
+            await anyio.sleep(20)
+            await world.services[0].credit_settlement("well", D(1), f"payment {number}")
+    usual = 13 + 8
+    assert len(connector.offers["alone"]) < usual + 12
+
+
+async def test_a_connector_that_falls_over_again_is_left_alone() -> None:
+    """One credit came through by chance: after some failures in a row the other accounts go on waiting."""
+    names = [f"peer{number}" for number in range(300)]
+    connector = HangingConnector(busy=dict.fromkeys(names, Unanswered("502")))
+    world = make_world(connector)
+    async with world.core() as core:
+        await pay_all(world, core, names)
+        await anyio.sleep(6 * 3600 + 1800)
+        del connector.busy[names[0]]
+        before = sum(map(len, connector.offers.values()))
+        core.try_settlement(names[0])
+        await anyio.sleep(120)
+        assert sum(map(len, connector.offers.values())) - before < 2 * outages.RELAPSE + 10

@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from settlement_core.core import supervisor
+from settlement_core.core import admission
 from settlement_core.core.batching import MAX_BATCH, Shares
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import Core
@@ -123,7 +123,8 @@ async def test_a_lease_ends_at_the_very_moment_at_which_others_may_take_it() -> 
 
 async def test_accounts_that_are_at_work_already_take_no_place_in_a_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     """One account is looked at after the other; bob's new request was quicker, and holds up nobody after him."""
-    monkeypatch.setattr(supervisor, "RECOVERING_AT_ONCE", 1)
+    monkeypatch.setattr(admission, "AT_ONCE", 1)
+    monkeypatch.setattr(admission, "HELD_S", 1e9)
 
     class Slow(MinimalEngine):
         async def settle(self, account_id: str, amount: Decimal) -> Decimal:

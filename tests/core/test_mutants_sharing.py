@@ -11,7 +11,6 @@ import pytest
 
 from settlement_core.abc import Pending, Refused, Unanswered
 from settlement_core.core.config import CoreConfig
-from settlement_core.core.supervisor import RECOVERING_AT_ONCE
 from settlement_core.values import events as e
 from settlement_core.values.commands import Claim, Close, Enqueue, FinishStep, Hold, Note, OpenAccount
 from settlement_core.values.records import Direction
@@ -108,8 +107,7 @@ async def test_a_worker_recovers_once_and_again_only_for_what_it_gains() -> None
         assert a.statistics().partitions_held == 8
         assert sum(told("a")) == 12
         # what has been looked at makes room for others, once
-        assert a._supervisor._recovering == set()
-        assert a._supervisor._admission.value == RECOVERING_AT_ONCE
+        assert [len(one._inside) for one in a._supervisor._admissions.values()] == [0, 0]
 
 
 def debt(name: str) -> Enqueue:
