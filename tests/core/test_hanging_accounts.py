@@ -28,13 +28,13 @@ class HangingConnector(FakeConnector):
 
     hangs: set[str] = field(default_factory=set)
     busy: dict[str, Unanswered] = field(default_factory=dict)
-    offers: dict[str, list[float]] = field(default_factory=dict)
+    tried: dict[str, list[float]] = field(default_factory=dict)
     at_once: int = 0
     most_at_once: int = 0
 
     async def credit(self, account_id: str, amount: Decimal, idempotency_key: str) -> CreditOutcome:
         """Answer, or not."""
-        self.offers.setdefault(account_id, []).append(anyio.current_time())
+        self.tried.setdefault(account_id, []).append(anyio.current_time())
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -91,7 +91,7 @@ async def test_two_offers_of_a_credit_are_never_more_than_an_hour_apart() -> Non
         # those that were just given up are still ending
         ending = crediting.AT_ONCE
         assert connector.most_at_once <= crediting.SLOW_AT_ONCE + crediting.RETRIES_AT_ONCE + crediting.AT_ONCE + ending
-    for offers in connector.offers.values():
+    for offers in connector.tried.values():
         times = [0.0, *offers, 4 * 3600.0]
         assert max(after - before for before, after in itertools.pairwise(times)) <= 3600
 
@@ -103,7 +103,7 @@ async def test_the_connectors_retry_after_is_obeyed() -> None:
     async with world.core() as core:
         await pay_all(world, core, ["alice"])
         await anyio.sleep(300)
-    first, second, *_ = connector.offers["alice"]
+    first, second, *_ = connector.tried["alice"]
     assert 120 <= second - first < 121
 
 
@@ -114,7 +114,7 @@ async def test_more_than_an_hour_of_retry_after_is_not_obeyed() -> None:
     async with world.core() as core:
         await pay_all(world, core, ["alice"])
         await anyio.sleep(7300)
-    assert len(connector.offers["alice"]) == 3
+    assert len(connector.tried["alice"]) == 3
 
 
 async def test_the_oldest_of_too_many_slow_offers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ async def test_the_oldest_of_too_many_slow_offers_is_given_up(monkeypatch: pytes
     async with world.core() as core:
         await pay_all(world, core, [*stuck, "alice"])
         await until(lambda: world.account("alice").incoming.settled == 1, within_s=60)
-        assert anyio.current_time() - connector.offers["hanging0"][0] < 15
+        assert anyio.current_time() - connector.tried["hanging0"][0] < 15
         connector.hangs.clear()
         await until(lambda: all(world.account(one).incoming.settled == 1 for one in stuck), within_s=300)
 
@@ -212,7 +212,7 @@ async def test_an_account_that_fails_alone_is_tried_early_ever_more_rarely() -> 
             await anyio.sleep(20)
             await world.services[0].credit_settlement("well", D(1), f"payment {number}")
     usual = 13 + 8
-    assert len(connector.offers["alone"]) < usual + 12
+    assert len(connector.tried["alone"]) < usual + 12
 
 
 async def test_a_connector_that_falls_over_again_is_left_alone() -> None:
@@ -224,7 +224,7 @@ async def test_a_connector_that_falls_over_again_is_left_alone() -> None:
         await pay_all(world, core, names)
         await anyio.sleep(6 * 3600 + 1800)
         del connector.busy[names[0]]
-        before = sum(map(len, connector.offers.values()))
+        before = sum(map(len, connector.tried.values()))
         core.try_settlement(names[0])
         await anyio.sleep(120)
-        assert sum(map(len, connector.offers.values())) - before < 2 * outages.RELAPSE + 10
+        assert sum(map(len, connector.tried.values())) - before < 2 * outages.RELAPSE + 10
