@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 import anyio
 
-from settlement_core.values.commands import Command, Enqueue, Result
+from settlement_core.values.commands import Applied, Command, Enqueue, Entered, Result
 from settlement_core.values.errors import AskerLeft, StoreUnavailable
 
 __all__ = ["SLOW_S", "Handle", "Turn"]
@@ -90,8 +90,12 @@ class Handle(Generic[T]):
         self._event: anyio.Event | None = None
         self.turn: Turn | None = None
 
-    def settle(self, result: Result) -> None:
-        """Give the answer and wake who waits for it; the journal alone calls this."""
+    def settle(self, result: Result, *, again: bool = False) -> None:
+        """Give the answer and wake who waits for it; the journal alone calls this.
+
+        Applied `again`, the command may have been recorded by the batch whose answer was lost: `then` is told as of
+        the first time, so that what follows from it is done once at least.
+        """
         self.result = result
         self.done = True
         if self.turn is not None:
@@ -103,7 +107,7 @@ class Handle(Generic[T]):
             if self._refused is not None:
                 self._refused(result)
         elif self._then is not None:
-            self._then(result, self.number)
+            self._then(_as_first(result) if again else result, self.number)
 
     async def wait(self, left: Callable[[], Awaitable[None]] | None = None) -> T:
         """Return the command's result once it is durable; raise the store's `LocalError` if it was refused.
@@ -164,3 +168,10 @@ class Handle(Generic[T]):
         gone = self.given_up or turn.overdue
         within_s = 0.0 if gone else max(0.0, turn.deadline - anyio.current_time())
         return cast("Command[T]", replace(self.command, within_s=within_s))
+
+
+def _as_first(result: Any) -> Any:
+    """Return what the first application of a command answers, if this may be its answer to a second one."""
+    if isinstance(result, Entered):
+        return replace(result, replay=False)
+    return Applied(changed=True) if isinstance(result, Applied) else result

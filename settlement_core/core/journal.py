@@ -279,7 +279,8 @@ class Journal:
             await self._wait_for_store(problem)
             return
         assert len(results) == len(batch), "a store answers every command"
-        if self._failures:
+        again = self._failures > 0
+        if again:
             self._observer.observe(StoreRecovered(failures=self._failures))
             self._failures = 0
         self._took_s = monotonic() - began
@@ -290,7 +291,7 @@ class Journal:
         self._batch = []
         self._enough = len(self._offered) + self._requests // 2
         for handle, result in zip(batch, results, strict=True):
-            handle.settle(result)
+            handle.settle(result, again=again)
 
     async def _wait_for_store(self, problem: StoreUnavailable) -> None:
         """Keep the batch where it is and wait; commands are idempotent, so all of it is applied again."""
