@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any, NoReturn
 
 __all__ = ["MAX_DEPTH", "decode_json", "encode_json", "is_too_deep"]
@@ -16,24 +16,24 @@ MAX_DEPTH = 200
 Parsers stop at the interpreter's recursion limit, but that is anybody's to raise, and libraries do.
 """
 
-# a string, to its end or the text's, or a bracket
-_PARTS = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+# what is left of a text to find out how deep it nests: its brackets, and the quotes around strings
+_ELSE = bytes(byte for byte in range(256) if byte not in b'[]{}"')
+_STEPS = bytes(1 if byte in b"[{" else 255 for byte in range(256))
 
 
 def is_too_deep(text: str) -> bool:
     """Tell whether JSON nests deeper than `MAX_DEPTH`, in time that grows with its length only."""
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
+    if "\\" in text:
+        # so that each quote that is left begins or ends a string
+        text = text.replace("\\\\", "").replace('\\"', "")
+    left = text.encode("utf-8", "surrogatepass").translate(None, _ELSE)
+    if left.count(b"[") + left.count(b"{") <= MAX_DEPTH:
         return False
-    depth = 0
-    for part in _PARTS.finditer(text):
-        bracket = part[0]
-        if bracket in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                return True
-        elif bracket in "]}":
-            depth -= 1
-    return False
+    # which string a quote belongs to does not matter here, only how many come before a bracket
+    outside = b"".join(left.replace(b'""', b"").split(b'"')[::2])
+    # each opening bracket has become 1, each closing one the signed byte -1
+    depths = accumulate(memoryview(outside.translate(_STEPS)).cast("b"))
+    return max(depths, default=0) > MAX_DEPTH
 
 
 def decode_json(text: bytes | str) -> Any:
@@ -43,7 +43,7 @@ def decode_json(text: bytes | str) -> Any:
             text = text.decode(json.detect_encoding(text), "surrogatepass")
         if is_too_deep(text):
             raise ValueError("it is nested too deeply")
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        return _DECODER.decode(text)
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     except json.JSONDecodeError as problem:
@@ -55,7 +55,7 @@ def encode_json(value: Any) -> str:
     if _is_bottomless(value):
         raise ValueError("it cannot be written as JSON: it is nested too deeply")
     try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+        return _ENCODER.encode(value)
     except (TypeError, ValueError) as problem:
         raise ValueError(f"it cannot be written as JSON: {problem}") from None
 
@@ -88,3 +88,8 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError("it holds a number too large")
     return number
+
+
+# made once: to make one takes longer than to decode a small text
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))

@@ -92,6 +92,35 @@ def test_half_a_character_is_taken_in_bytes_as_in_escapes() -> None:
     assert encode_json("\ud800") == r'"\ud800"'
 
 
+any_text = st.text(st.characters(codec=None))
+any_values = st.recursive(
+    st.none() | st.integers() | any_text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
+)
+
+
+def _depth(text: str) -> int:
+    """Return how deep JSON nests, one character after the other."""
+    deepest = depth = 0
+    quoted = escaped = False
+    for char in text:
+        if quoted:
+            quoted, escaped = escaped or char != '"', not escaped and char == "\\"
+        elif char == '"':
+            quoted = True
+        else:
+            depth += (char in "[{") - (char in "]}")
+            deepest = max(deepest, depth)
+    return deepest
+
+
+@given(st.text('[]{}"\\a', max_size=60), st.integers(MAX_DEPTH - 5, MAX_DEPTH), any_values)
+def test_depth_is_counted_outside_of_strings(noise: str, outside: int, value: object) -> None:
+    """Brackets, quotes and backslashes in strings, in any order, nest nothing and hide nothing."""
+    text = "[" * outside + json.dumps([noise, value]) + json.dumps({noise: noise})
+    assert is_too_deep(text) == (_depth(text) > MAX_DEPTH)
+
+
 def test_brackets_in_strings_nest_nothing() -> None:
     """However many, and whatever is escaped; nor do many arrays side by side. A string without an end is no JSON."""
     text = json.dumps(["[{" * 1000, 'a "quoted" \\ [' * 1000, [[]] * 1000])
