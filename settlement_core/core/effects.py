@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import anyio
 
+from settlement_core.values.texts import whole_text
+
 __all__ = ["Failed", "describe", "perform"]
 
 T = TypeVar("T")
@@ -34,7 +36,7 @@ class Failed:
         holds anything else means that something else happened, too.
         """
         errors = list(_leaves(self.error))
-        return "; ".join(map(str, errors)) if all(isinstance(error, kind) for error in errors) else None
+        return "; ".join(map(_words, errors)) if all(isinstance(error, kind) for error in errors) else None
 
 
 async def perform(call: Callable[[], Awaitable[T]], *, misbehaved: Callable[[str], None]) -> T | Failed:
@@ -70,8 +72,15 @@ def describe(error: BaseException) -> str:
     """Return an error, or a group of them, as one line that names the types."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(describe(part) for part in error.exceptions)
-    text = " ".join(str(error).split())[:500]
+    text = " ".join(_words(error).split())[:500]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return whole_text(error)
+    except Exception:  # noqa: BLE001 - foreign code as well
+        return "its text cannot be read"
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

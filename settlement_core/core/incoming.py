@@ -12,7 +12,7 @@ from functools import partial
 
 import anyio
 
-from settlement_core.abc import Acknowledged, Refused, Unanswered
+from settlement_core.abc import Acknowledged, CreditOutcome, Refused, Unanswered
 from settlement_core.core.crediting import Turn
 from settlement_core.core.lane import Lane
 from settlement_core.core.offers import Offers
@@ -22,6 +22,7 @@ from settlement_core.values.commands import Claim, Overview
 from settlement_core.values.errors import InvalidAmount, InvariantError
 from settlement_core.values.events import CreditAcknowledged, CreditBlocked, CreditedLess, CreditHeld
 from settlement_core.values.records import Attempt, Direction, Step
+from settlement_core.values.texts import whole_text
 
 __all__ = ["IncomingLane"]
 
@@ -123,7 +124,7 @@ class IncomingLane(Lane):
                 turn.scope.deadline = offers.end
                 outcome = await self.context.connector.credit(self.account_id, attempt.amount, attempt.attempt_id)
                 answered = not isinstance(outcome, Unanswered)
-                return outcome
+                return _whole(outcome)
             if anyio.current_time() >= offers.end:
                 return Unanswered("no answer before the connector may have forgotten the key")
             return Unanswered("no answer while many others waited for one; given up for now")
@@ -217,3 +218,8 @@ class IncomingLane(Lane):
                     took_s=anyio.current_time() - started,
                 )
             )
+
+
+def _whole(outcome: CreditOutcome) -> CreditOutcome:
+    """Return what the connector answered with its words as every store can keep them."""
+    return replace(outcome, reason=whole_text(outcome.reason)) if isinstance(outcome, Refused | Unanswered) else outcome

@@ -31,6 +31,7 @@ from settlement_core.values.backoff import STORE_BACKOFF, Backoff
 from settlement_core.values.commands import Command
 from settlement_core.values.errors import AskerLeft, JournalEnded, StoreUnavailable
 from settlement_core.values.events import StoreFailed, StoreRecovered
+from settlement_core.values.texts import whole_text
 
 __all__ = ["COMMIT_BOUNDS_S", "Handle", "Journal", "JournalStatistics", "open_journal"]
 
@@ -297,7 +298,7 @@ class Journal:
         """Keep the batch where it is and wait; commands are idempotent, so all of it is applied again."""
         self._failures += 1
         delay_s = self._backoff.delay_s(self._failures, self._chance())
-        self._observer.observe(StoreFailed(failures=self._failures, reason=str(problem), delay_s=delay_s))
+        self._observer.observe(StoreFailed(failures=self._failures, reason=whole_text(problem), delay_s=delay_s))
         await anyio.sleep(delay_s)
 
 

@@ -33,6 +33,7 @@ from settlement_core.values.events import (
 )
 from settlement_core.values.json_text import decode_json, encode_json
 from settlement_core.values.records import Attempt, Direction, Payment, Step
+from settlement_core.values.texts import whole_text
 
 if TYPE_CHECKING:
     from settlement_core.core.context import Context
@@ -171,7 +172,8 @@ class OutgoingLane(Lane):
                     # what was not part of the payment can be paid at once: only a payment cut short must wait
                     await self._record(attempt, settled, shortfall=_shortfall(settled, of=payment.amount))
                     return
-                case Rejected(reason, pause):
+                case Rejected(words, pause):
+                    reason = whole_text(words)
                     if pause:
                         await self._pause(reason)
                     self.context.observe(
@@ -188,8 +190,8 @@ class OutgoingLane(Lane):
                     if resubmit:
                         await self._submit(engine, payment)
                     await self.wait(self._pending_s(retry_after_s, attempt), doing="pending")
-                case InDoubt(reason):
-                    await self._doubt(attempt, reason)
+                case InDoubt(words):
+                    await self._doubt(attempt, whole_text(words))
                     return
                 case Failed():
                     reason = f"verify raised {verdict.reason}"

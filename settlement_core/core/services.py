@@ -22,7 +22,7 @@ from settlement_core.values.errors import (
     SuspenseConflict,
 )
 from settlement_core.values.events import MoneyUnattributed, SettlementReceived, StandingBy
-from settlement_core.values.identifiers import check_account_id, check_key
+from settlement_core.values.identifiers import check_account_id, check_key, check_value_key
 from settlement_core.values.json_text import decode_json, encode_json
 from settlement_core.values.records import Direction
 
@@ -116,15 +116,17 @@ class Services:
 
     async def load(self, key: str, account_id: str | None = None) -> Any:
         """Return what was saved under `key`, or None."""
-        return await self._journal.ask(Get(account_id=account_id or "", key=key))
+        return await self._journal.ask(Get(account_id=_owner(account_id), key=check_value_key(key)))
 
     async def save(self, key: str, value: Any, account_id: str | None = None) -> None:
         """Keep a JSON value durably; None deletes it."""
+        owner = _owner(account_id)
+        check_value_key(key)
         kept = decode_json(_as_json(value, f"value for {key!r}"))
         # what the engine as a whole remembers is its leader's to change
-        lease = (not account_id and self._sharing.lead_token) or ""
+        lease = (not owner and self._sharing.lead_token) or ""
         try:
-            await self._journal.ask(Put(account_id=account_id or "", key=key, value=kept, lease=lease))
+            await self._journal.ask(Put(account_id=owner, key=key, value=kept, lease=lease))
         except LeaseLost:
             raise LeadershipLost(self._sharing.worker) from None
 
@@ -152,6 +154,11 @@ def _above_zero(amount: Decimal) -> Decimal:
     if checked == 0:
         raise InvalidAmount("settlement amount", "it is zero")
     return checked
+
+
+def _owner(account_id: str | None) -> str:
+    """Return whose an engine value is: the account's, or "" for the engine as a whole."""
+    return "" if not account_id else check_account_id(account_id)
 
 
 def _as_json(value: Any, what: str) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import cache
 from typing import Any, TypeVar
 
 from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError
 from settlement_core.values.json_text import encode_json
 from settlement_core.values.records import Pausing, Payment
+from settlement_core.values.texts import whole_value
 
-__all__ = ["freeze", "kept", "pausing_of", "pausing_text", "thaw"]
+__all__ = ["checked", "freeze", "kept", "pausing_of", "pausing_text", "thaw"]
 
 C = TypeVar("C", bound=c.Command[Any])
 
@@ -25,8 +27,40 @@ def freeze(value: object, what: str) -> str:
 
 
 def thaw(text: str) -> Any:
-    """Return a fresh copy of the JSON value that was frozen."""
-    return json.loads(text)
+    """Return a fresh copy of the JSON value that was frozen.
+
+    Earlier versions also wrote half characters, which no answer could then be made of.
+    """
+    value = json.loads(text)
+    return whole_value(value) if "\\" in text and "\\ud" in text else value
+
+
+def checked(command: C) -> C:
+    """Return the command with copies of its JSON values; refuse it if a name in it holds half a character."""
+    refusal = refusal_of_halves(command)
+    if refusal is not None:
+        raise refusal
+    return kept(command)
+
+
+def refusal_of_halves(command: c.Command[Any]) -> LocalError | None:
+    """Return why a command cannot be kept whose names hold half a character; None if they do not."""
+    kind: Any = type(command)
+    for field_name in _names(kind):
+        value = getattr(command, field_name)
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and whole_value(text) != text:
+                return LocalError(f"cannot keep {kind.__name__}: {text!r} holds half a character; nothing was recorded")
+    return None
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if (kind, field.name) not in _VALUES)
+
+
+_VALUES = {(c.Suspend, "details"), (c.Put, "value")}
+"""Fields that hold JSON, not a name."""
 
 
 def kept(command: C) -> C:
@@ -53,5 +87,5 @@ def pausing_of(text: str | None) -> Pausing | None:
     """Return what `pausing_text` wrote."""
     if text is None:
         return None
-    paused, reason, by, at = json.loads(text)
+    paused, reason, by, at = thaw(text)
     return Pausing(paused=paused, reason=reason, by=by, at=at)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from settlement_core.stores._json import freeze, thaw
 from settlement_core.stores._sqlite_entries import enqueue, find_suspense
-from settlement_core.stores._sqlite_rows import SUSPENSE_COLUMNS, plain_text, storable
+from settlement_core.stores._sqlite_rows import SUSPENSE_COLUMNS, plain_text
 from settlement_core.stores._sqlite_session import Session
 from settlement_core.values import commands as c
 from settlement_core.values import decisions
@@ -115,7 +115,7 @@ def assign(session: Session, command: c.Assign) -> c.Entered:
     )
     entered = enqueue(session, entry, assigned=True)
     if fresh:
-        told = (storable(command.reason), storable(command.by))
+        told = (command.reason, command.by)
         session.execute(_ASSIGN, (command.account_id, *told, command.at, command.settlement_id))
     return entered
 

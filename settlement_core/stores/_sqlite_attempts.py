@@ -19,7 +19,6 @@ from settlement_core.stores._sqlite_rows import (
     AttemptRow,
     attempt_of,
     plain_text,
-    storable,
 )
 from settlement_core.stores._sqlite_session import AccountRow, Lane, Session
 from settlement_core.values import commands as c
@@ -167,7 +166,6 @@ def close(session: Session, command: c.Close) -> c.Applied:
 
 def hold(session: Session, command: c.Hold) -> c.Applied:
     """Park an open attempt."""
-    command = replace(command, reason=storable(command.reason))
     account, row = _attempt(session, command.account_id, command.attempt_id)
     if not decisions.may_hold(row.attempt, command):
         return c.Applied(changed=False)
@@ -179,7 +177,6 @@ def hold(session: Session, command: c.Hold) -> c.Applied:
 
 def release(session: Session, command: c.Release) -> c.Applied:
     """Offer a held credit again."""
-    command = replace(command, reason=storable(command.reason), by=storable(command.by))
     account, row = _attempt(session, command.account_id, command.attempt_id)
     if not decisions.may_release(row.attempt, command):
         return c.Applied(changed=False)
@@ -190,7 +187,6 @@ def release(session: Session, command: c.Release) -> c.Applied:
 
 def resolve(session: Session, command: c.Resolve) -> c.Applied:
     """End a parked attempt as a person says."""
-    command = replace(command, reason=storable(command.reason), by=storable(command.by))
     account, row = _attempt(session, command.account_id, command.attempt_id)
     if not decisions.may_resolve(row.attempt, command):
         return c.Applied(changed=False)

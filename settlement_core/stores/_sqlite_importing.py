@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from settlement_core.stores._json import freeze
-from settlement_core.stores._sqlite_rows import DIRECTION_CODES, KIND_CODES, plain_text, storable
+from settlement_core.stores._sqlite_rows import DIRECTION_CODES, KIND_CODES, plain_text
 from settlement_core.stores._sqlite_session import Lane, Session
 from settlement_core.values.errors import LocalError
 from settlement_core.values.records import AccountOverview, Attempt, AttemptState, Direction, Entry, Step, Totals
@@ -95,8 +95,8 @@ def _attempt_values(attempt_no: int, account_no: int, attempt: Attempt, place: i
         None if payment is None else plain_text(payment.amount),
         None if payment is None else freeze(payment.reference, what),
         _text_or_none(attempt.settled),
-        storable(attempt.reason),
-        storable(attempt.resolved_by),
+        attempt.reason,
+        attempt.resolved_by,
         attempt.claimed_at,
         attempt.closed_at,
         attempt.pruned,

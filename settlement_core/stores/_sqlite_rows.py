@@ -21,7 +21,6 @@ __all__ = [
     "decimal_or_none",
     "entry_of",
     "plain_text",
-    "storable",
     "suspense_of",
 ]
 
@@ -61,11 +60,6 @@ def plain_text(amount: Decimal) -> str:
 def decimal_or_none(text: str | None) -> Decimal | None:
     """Return the amount that was written, if any was."""
     return None if text is None else Decimal(text)
-
-
-def storable(text: str) -> str:
-    """Return free text that can be kept: a message may hold half a character, such as part of a file name."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def attempt_of(row: tuple[Any, ...], account_id: str) -> AttemptRow:

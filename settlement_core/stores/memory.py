@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from settlement_core.stores._json import freeze, kept, thaw
+from settlement_core.stores._json import checked, freeze, thaw
 from settlement_core.values import commands as c
 from settlement_core.values.books import AccountBooks
 from settlement_core.values.errors import LocalError
@@ -78,7 +78,7 @@ class MemoryStore:
     def _answer(self, command: c.Command[Any]) -> c.Result:
         kind = type(command)
         try:
-            copied = kept(command)
+            copied = checked(command)
         except LocalError as refusal:
             return refusal.with_traceback(None)
         result = self._books.apply([copied])[0]

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from settlement_core.stores import _sqlite_accounts, _sqlite_attempts, _sqlite_entries, _sqlite_queries
+from settlement_core.stores._json import refusal_of_halves
 from settlement_core.stores._sqlite_generations import BEAT_S, Generation, back_up, take_up
 from settlement_core.stores._sqlite_importing import import_account
 from settlement_core.stores._sqlite_inspection import inspect
@@ -269,10 +270,9 @@ def _answer(session: Session, command: c.Command[Any]) -> c.Result:
     except LocalError as refusal:
         # whoever keeps the answer must not keep this transaction's frames alive
         return refusal.with_traceback(None)
-    except UnicodeEncodeError as problem:
+    except UnicodeEncodeError:
         # every id is looked up before anything is written
-        kind = type(command).__name__
-        return LocalError(f"cannot keep {kind}: {problem.object!r} holds half a character; nothing was recorded")
+        return refusal_of_halves(command)
 
 
 def _require_usable(file: Path) -> None:

@@ -31,7 +31,7 @@ _JSON: tuple[object, ...] = (
     "é",
     [],
     {"hash": "0x1", "nonce": 7, "fees": [1.5, None, True, {}]},
-    {"nonce": 7, "hash": "0x2"},
+    {"nonce": 7, "hash": "0x2\0"},
     10**30,
 )
 
@@ -114,7 +114,7 @@ class Step:
 _accounts = st.sampled_from((*ACCOUNTS[:2], *ACCOUNTS))
 _directions = st.sampled_from(Direction)
 _times = st.integers(0, 6).map(lambda hours: HOUR + hours * 3600.0)
-_reasons = st.sampled_from(("", "answer lost", "it's “paid”"))
+_reasons = st.sampled_from(("", "answer lost", "it's “paid”", "half \udcff, NUL \0"))
 _json = st.sampled_from(_JSON)
 _limits = st.sampled_from((1, 2, 1000))
 _amounts = st.one_of(

@@ -4,6 +4,8 @@ Each command is atomic by itself, durable once `Store.apply` returns, and idempo
 answer was lost may simply be applied again. Times are wall-clock seconds since 1970, handed in by the core.
 A store answers each command with its result, or with a `LocalError` value where it refuses.
 
+Text for people (`reason`, `by`) may be any: a command holds it as every store can keep it (`whole_text`).
+
 Several workers may share one store. A worker then holds leases on some of its partitions, and says in what it
 records about an attempt under which lease it does so (`lease`, a token): a worker that has lost the lease meanwhile
 is refused with `LeaseLost`. A store for one process knows one partition, and takes any lease.
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import ClassVar
 
-from settlement_core.values.command import OWN_VALUES, Command, Result
+from settlement_core.values.command import OWN_VALUES, Command, Result, make_whole
 from settlement_core.values.queries import Due, Entries, Get, History, Overview, Suspense, Values, Workers
 from settlement_core.values.records import Direction, Payment, Step
 from settlement_core.values.results import Applied, Claimed, Entered, NothingToClaim, Ring, Shares, StepDue, Ticked
@@ -116,6 +118,10 @@ class Pause(Command[Applied]):
     by: str
     at: float
 
+    def __post_init__(self) -> None:
+        """Make its text whole."""
+        make_whole(self, "reason", "by")
+
 
 # entries and attempts
 
@@ -196,6 +202,10 @@ class Hold(Command[Applied]):
     reason: str
     lease: str = ""
 
+    def __post_init__(self) -> None:
+        """Make its text whole."""
+        make_whole(self, "reason")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release(Command[Applied]):
@@ -205,6 +215,10 @@ class Release(Command[Applied]):
     attempt_id: str
     reason: str
     by: str
+
+    def __post_init__(self) -> None:
+        """Make its text whole."""
+        make_whole(self, "reason", "by")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +231,10 @@ class Resolve(Command[Applied]):
     reason: str
     by: str
     at: float
+
+    def __post_init__(self) -> None:
+        """Make its text whole."""
+        make_whole(self, "reason", "by")
 
 
 # money whose owner is unknown
@@ -247,6 +265,10 @@ class Assign(Command[Entered]):
     at: float
     amount: Decimal | None = None
     """What it must be of, if that is known."""
+
+    def __post_init__(self) -> None:
+        """Make its text whole."""
+        make_whole(self, "reason", "by")
 
 
 # the engine's own durable notes, and forgetting

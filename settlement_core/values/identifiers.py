@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from settlement_core.values.errors import InvalidIdentifier
+from settlement_core.values.texts import whole_text
 
-__all__ = ["MAX_ACCOUNT_ID", "MAX_KEY", "check_account_id", "check_key"]
+__all__ = ["MAX_ACCOUNT_ID", "MAX_KEY", "check_account_id", "check_key", "check_value_key"]
 
 MAX_ACCOUNT_ID = 128
 """Characters; connectors use UUIDs or names of up to 64."""
@@ -45,4 +46,14 @@ def check_key(key: object, what: str) -> str:
         raise InvalidIdentifier(what, "it holds control characters")
     if len(key.encode()) > MAX_KEY:
         raise InvalidIdentifier(what, f"it is longer than {MAX_KEY} bytes")
+    return key
+
+
+def check_value_key(key: object) -> str:
+    """Return a valid key of an engine value or raise InvalidIdentifier. It may be any whole text of any length."""
+    what = "key of an engine value"
+    if not isinstance(key, str):
+        raise InvalidIdentifier(what, "it must be a string")
+    if whole_text(key) != key:
+        raise InvalidIdentifier(what, "it holds NUL or half a character")
     return key

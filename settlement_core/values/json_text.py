@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any, NoReturn
+
+from settlement_core.values.texts import whole_value
 
 __all__ = ["MAX_DEPTH", "decode_json", "encode_json", "is_too_deep"]
 
@@ -37,25 +40,34 @@ def is_too_deep(text: str) -> bool:
 
 
 def decode_json(text: bytes | str) -> Any:
-    """Return the value, or raise ValueError with one sentence (never RecursionError) if it is not JSON."""
+    """Return the value, or raise ValueError with one sentence (never RecursionError) if it is not JSON.
+
+    Half characters come as escapes; see `settlement_core.values.texts`.
+    """
     try:
         if isinstance(text, bytes):
             text = text.decode(json.detect_encoding(text), "surrogatepass")
         if is_too_deep(text):
             raise ValueError("it is nested too deeply")
-        return _DECODER.decode(text)
+        value = _DECODER.decode(text)
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     except json.JSONDecodeError as problem:
         raise ValueError(f"it is not JSON: {problem.msg} at character {problem.pos}") from None
+    return whole_value(value) if _may_hold_halves(text) else value
 
 
 def encode_json(value: Any) -> str:
-    """Return compact ASCII JSON, or raise ValueError with one sentence if the value cannot be written as JSON."""
+    """Return compact ASCII JSON, or raise ValueError with one sentence if the value cannot be written as JSON.
+
+    Half characters are written as escapes of escapes, which every reader takes; see `settlement_core.values.texts`.
+    """
     if _is_bottomless(value):
         raise ValueError("it cannot be written as JSON: it is nested too deeply")
     try:
-        return _ENCODER.encode(value)
+        text = _ENCODER.encode(value)
+        # escapes of whole characters look alike
+        return _ENCODER.encode(whole_value(value)) if "\\ud" in text else text
     except (TypeError, ValueError) as problem:
         raise ValueError(f"it cannot be written as JSON: {problem}") from None
 
@@ -79,6 +91,12 @@ def _parts(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
+def _may_hold_halves(text: str) -> bool:
+    """Tell whether JSON may hold half a character, as it is or as an escape, which may be a part of a whole one."""
+    escaped = "\\" in text and ("\\ud" in text or "\\uD" in text)
+    return escaped or (not text.isascii() and _HALF.search(text) is not None)
+
+
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"it holds {constant}, which is not JSON")
 
@@ -89,6 +107,8 @@ def _finite(text: str) -> float:
         raise ValueError("it holds a number too large")
     return number
 
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 # made once: to make one takes longer than to decode a small text
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)

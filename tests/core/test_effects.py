@@ -99,3 +99,15 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_failure(grouped: bool) 
     failed = await perform(call, misbehaved=print)
     assert isinstance(failed, Failed)
     assert "CancelledError: the future was cancelled" in failed.reason
+
+
+class _MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_an_error_whose_text_cannot_be_read_is_described_all_the_same() -> None:
+    """A payment must not stay open because the error about it is broken as well; half characters become escapes."""
+    assert describe(_MuteError()) == "_MuteError: its text cannot be read"
+    assert describe(ValueError("\udcff")) == r"ValueError: \udcff"
+    assert Failed(ExceptionGroup("", [_MuteError()])).words_if_only(_MuteError) == "its text cannot be read"

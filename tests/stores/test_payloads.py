@@ -6,11 +6,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import redis
 
 from settlement_core.abc import Store
+from settlement_core.stores.sqlite import SqliteStore
 from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError
 from settlement_core.values.records import Payment
+from tests.redis.support import places_of, store_on
 from tests.stores.books import INCOMING, ask, attempts, claimed, entered, opened
 
 
@@ -94,11 +97,14 @@ def test_a_bottomless_value_is_refused(store: Store) -> None:
         ask(store, c.Put(account_id="", key="deep", value=bottomless))
 
 
-def test_a_reason_with_half_a_character_is_kept(store: Store) -> None:
-    """A reason may come from an error about a file whose name is no text; parking must not fail for that."""
-    reason = "no such file: \udcff"
-    hold = c.Hold(account_id="alice", attempt_id="t", reason=reason)
-    release = c.Release(account_id="alice", attempt_id="t", reason=reason, by=reason)
+HALF = "no such file: \udcff\0"
+"""As in an error about a file whose name is no text; with NUL, at which SQLite's own functions end text."""
+
+
+def test_a_reason_with_half_a_character_is_kept_as_its_escape(store: Store) -> None:
+    """Parking must not fail for an odd message, and what is kept can be answered; the same in every store."""
+    hold = c.Hold(account_id="alice", attempt_id="t", reason=HALF)
+    release = c.Release(account_id="alice", attempt_id="t", reason=HALF, by=HALF)
     assert (
         store.apply(
             [
@@ -113,6 +119,79 @@ def test_a_reason_with_half_a_character_is_kept(store: Store) -> None:
         )[-4:]
         == [c.Applied(changed=True), c.Applied(changed=False)] * 2
     )
-    resolve = c.Resolve(account_id="alice", attempt_id="t", settled=Decimal(1), reason=reason, by=reason, at=0.0)
+    resolve = c.Resolve(account_id="alice", attempt_id="t", settled=Decimal(1), reason=HALF, by=HALF, at=0.0)
     assert store.apply([resolve, resolve]) == [c.Applied(changed=True), c.Applied(changed=False)]
-    assert attempts(store)[0].reason.startswith("no such file: ")
+    assert (attempts(store)[0].reason, attempts(store)[0].resolved_by) == (r"no such file: \udcff\x00",) * 2
+
+
+def test_json_with_half_a_character_is_kept_as_its_escape(store: Store) -> None:
+    """Of money's details, of payments and of the engine's values; NUL is JSON's to write, and stays."""
+    odd = {HALF: [HALF]}
+    store.apply(
+        [
+            *(opened(), entered("1", "1"), claimed("t"), _note(odd)),
+            c.Suspend(settlement_id="s", amount=Decimal(1), details=odd, at=0.0),
+            c.Put(account_id="", key="cursor", value=odd),
+        ]
+    )
+    written = "no such file: \\udcff\0"
+    whole = {written: [written]}
+    assert attempts(store)[0].payment == Payment(Decimal(1), whole)
+    assert ask(store, c.Suspense())[0].details == whole
+    assert ask(store, c.Get(account_id="", key="cursor")) == whole
+    again = c.Put(account_id="", key="cursor", value=odd)
+    assert ask(store, again) == c.Applied(changed=False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        opened("\ud800"),
+        entered("\ud800", "1"),
+        c.Put(account_id="", key="\ud800", value=1),
+        c.Suspend(settlement_id="\ud800", amount=Decimal(1), details=None, at=0.0),
+        c.Overview(account_id="\ud800"),
+        c.Suspense(after="\ud800"),
+        c.Values(after=("\ud800", "cursor")),
+    ],
+    ids=lambda command: type(command).__name__,
+)
+def test_a_name_with_half_a_character_is_refused_in_the_same_words(store: Store, command: c.Command[Any]) -> None:
+    """Written as its escape it could become the same as another name; nothing is recorded."""
+    store.apply([opened()])
+    (refusal,) = store.apply([command])
+    assert type(refusal) is LocalError
+    kind = type(command).__name__
+    assert str(refusal) == f"cannot keep {kind}: '\\ud800' holds half a character; nothing was recorded"
+    assert [account.account_id for account in ask(store, c.Overview())] == ["alice"]
+    assert ask(store, c.Overview())[0].incoming.entered == 0
+
+
+def test_a_value_equal_to_the_one_before_it_replaces_it_all_the_same(store: Store) -> None:
+    """Python takes 1 for true, and 1.0 for 1: what is loaded is what was saved last."""
+    for value in (1, True, 1.0, [0], [False]):
+        store.apply([c.Put(account_id="", key="cursor", value=value)])
+        loaded = ask(store, c.Get(account_id="", key="cursor"))
+        assert repr(loaded) == repr(value)
+
+
+def test_half_characters_of_earlier_versions_are_read_as_their_escapes(sqlite: SqliteStore, shared_redis: Any) -> None:
+    """They kept what no answer could be made of; it is shown, and the money can be assigned."""
+    suspended = c.Suspend(settlement_id="s", amount=Decimal(1), details="HALF", at=0.0)
+    on_redis = store_on(shared_redis.url())
+    assigned = c.Assign(settlement_id="s", account_id="alice", reason="seen", by="ann", at=1.0)
+    try:
+        for store in (sqlite, on_redis):
+            store.apply([opened(), suspended])
+        sqlite._connection.execute("UPDATE suspense SET details = ?", (r'"\ud800"',))
+        with redis.Redis.from_url(shared_redis.url(), decode_responses=True) as client:
+            key = places_of(on_redis).suspense
+            row = client.hget(key, "s")
+            assert row is not None
+            client.hset(key, "s", row.replace("HALF", r"\\ud800"))
+        for store in (sqlite, on_redis):
+            assert ask(store, c.Suspense())[0].details == r"\ud800"
+            assert ask(store, assigned) == c.Entered(Decimal(1), replay=False)
+            assert ask(store, c.Suspense()) == []
+    finally:
+        on_redis.close()

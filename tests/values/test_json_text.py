@@ -21,7 +21,7 @@ values = st.recursive(
 
 @given(values)
 def test_a_value_comes_back_as_it_was(value: object) -> None:
-    """Half characters and huge integers included."""
+    """NUL and huge integers included."""
     written = encode_json(value)
     assert written.isascii()
     assert decode_json(written) == value
@@ -86,10 +86,19 @@ def test_a_bracket_that_ends_gives_back_one_level_only() -> None:
     assert is_too_deep(f"{rises}[")
 
 
-def test_half_a_character_is_taken_in_bytes_as_in_escapes() -> None:
-    """Other languages write them so; what is kept of it is written in ASCII."""
-    assert decode_json(b'"\xed\xa0\x80"') == decode_json(r'"\ud800"') == "\ud800"
-    assert encode_json("\ud800") == r'"\ud800"'
+def test_half_a_character_becomes_its_escape_in_bytes_and_escapes() -> None:
+    """Other languages write half a character in either way; no JSON reader, store or page has to take it from us."""
+    assert decode_json(b'"\xed\xa0\x80"') == decode_json(r'"\ud800"') == decode_json(r'"\uD800"') == r"\ud800"
+    assert encode_json("\ud800") == r'"\\ud800"'
+    assert decode_json(r'"\ud83d\ude00"') == "\U0001f600"
+    assert decode_json(encode_json("\U0001f600")) == "\U0001f600"
+
+
+def test_members_stay_apart_whose_names_hold_half_a_character() -> None:
+    """A member that already has the name of another one's escape is not overwritten."""
+    taken = decode_json(r'{"\ud800":1,"\\ud800":2,"\ud801":3}')
+    assert list(taken.values()) == [1, 2, 3]
+    assert decode_json(encode_json(taken)) == taken
 
 
 any_text = st.text(st.characters(codec=None))
@@ -97,6 +106,15 @@ any_values = st.recursive(
     st.none() | st.integers() | any_text,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
 )
+
+
+@given(any_values)
+def test_json_from_outside_comes_out_as_whole_characters(value: object) -> None:
+    """Whatever strings hold: written by us or by others, it is UTF-8, of the same shape, and does not change again."""
+    taken = decode_json(json.dumps(value))
+    assert taken == decode_json(encode_json(value)) == decode_json(json.dumps(value, ensure_ascii=False))
+    json.dumps(taken, ensure_ascii=False).encode()
+    assert decode_json(encode_json(taken)) == taken
 
 
 def _depth(text: str) -> int:

@@ -243,11 +243,12 @@ class AccountView:
         """
         account = self._account
         self._becomes = becomes
+        # as text: 1 and true are equal, and yet not the same value
         notes = [
-            [key, "" if value is None else freeze(value, key)]
+            [key, "" if now == "null" else now]
             for key in dict.fromkeys(self._note_keys)
-            if (value := self._books.notes.get((self.keys.account_id, key)))
-            != self._notes.get((self.keys.account_id, key))
+            if (now := freeze(self._books.notes.get((self.keys.account_id, key)), key))
+            != freeze(self._notes.get((self.keys.account_id, key)), key)
         ]
         changed = {} if account is None else self._changed_attempts(account)
         fields = [] if account is None else self._changed_fields(account, fold=fold)

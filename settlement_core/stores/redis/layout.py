@@ -20,8 +20,6 @@ written and of the entries added since, and written if nobody else wrote meanwhi
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
@@ -29,7 +27,7 @@ from typing import Any
 
 import msgspec
 
-from settlement_core.stores._json import freeze
+from settlement_core.stores._json import freeze, thaw
 from settlement_core.values.amounts import ZERO, subtract
 from settlement_core.values.books import LaneBooks
 from settlement_core.values.partitions import partition_of
@@ -61,7 +59,6 @@ __all__ = [
     "lowest_terms",
     "mark_key",
     "prunable_from",
-    "require_storable",
     "steps_text",
     "suspense_of",
     "suspense_row",
@@ -178,11 +175,8 @@ def _partition_keys(namespace: str, number: int) -> PartitionKeys:
 
 
 def encode(value: Any) -> str:
-    """Return JSON; text may hold half characters, which only escapes can keep."""
-    try:
-        return msgspec.json.encode(value).decode()
-    except UnicodeEncodeError:
-        return json.dumps(value)
+    """Return JSON."""
+    return msgspec.json.encode(value).decode()
 
 
 def decode(text: str) -> Any:
@@ -190,8 +184,8 @@ def decode(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
-        # half characters
-        return json.loads(text)
+        # half characters, which earlier versions kept
+        return thaw(text)
 
 
 def lane_document(lane: LaneBooks, *, less_queued: Decimal = ZERO) -> str:
@@ -299,7 +293,7 @@ def attempt_of(account_id: str, attempt_id: str, row: str) -> StoredAttempt:
         amount=Decimal(amount),
         state=AttemptState(state),
         dust=Decimal(dust),
-        payment=None if noted is None else Payment(Decimal(noted[0]), json.loads(noted[1])),
+        payment=None if noted is None else Payment(Decimal(noted[0]), thaw(noted[1])),
         settled=None if settled is None else Decimal(settled),
         reason=reason,
         resolved_by=resolved_by,
@@ -331,17 +325,10 @@ def suspense_of(settlement_id: str, row: str) -> SuspenseItem:
     return SuspenseItem(
         settlement_id=settlement_id,
         amount=Decimal(amount),
-        details=json.loads(details),
+        details=thaw(details),
         reported_at=reported_at,
         account_id=account_id,
         reason=reason,
         assigned_by=assigned_by,
         assigned_at=assigned_at,
     )
-
-
-def require_storable(texts: Iterable[Any]) -> None:
-    """Raise `UnicodeEncodeError` if a text is not whole characters, and so no name in Redis."""
-    for text in texts:
-        if isinstance(text, str):
-            text.encode()

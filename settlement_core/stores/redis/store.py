@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import fields
 from itertools import count, groupby
 from time import monotonic, sleep
 from typing import Any, TypeAlias, TypeVar
@@ -16,14 +15,14 @@ from uuid import uuid4
 
 from redis import exceptions as failures
 
-from settlement_core.stores._json import kept
+from settlement_core.stores._json import checked
 from settlement_core.stores._steps import Steps, make_waits
 from settlement_core.stores.redis import marks, pruning, queries, sharing, suspense
 from settlement_core.stores.redis.account import AccountView, QueueTooShort
 from settlement_core.stores.redis.enqueueing import enqueue, entered
 from settlement_core.stores.redis.importing import import_account
 from settlement_core.stores.redis.inspection import inspect
-from settlement_core.stores.redis.layout import AccountKeys, Keyspace, require_storable
+from settlement_core.stores.redis.layout import AccountKeys, Keyspace
 from settlement_core.stores.redis.looking import look
 from settlement_core.stores.redis.queries import Work
 from settlement_core.stores.redis.rows import ROW_QUERIES, answer_rows, distinct, read_rows
@@ -121,7 +120,7 @@ class RedisStore:
         todo: _Indexed = []
         for place, command in enumerate(commands):
             try:
-                todo.append((place, _checked(command)))
+                todo.append((place, checked(command)))
             except LocalError as refusal:
                 results[place] = refusal.with_traceback(None)
         # accounts do not mind one another; whatever concerns several waits for them, and they for it
@@ -160,7 +159,7 @@ class RedisStore:
 
     def import_account(self, account: AccountOverview, entries: Iterable[Entry], attempts: Iterable[Attempt]) -> None:
         """Take one account over from another store; see `settlement_core.abc.ImportingStore`."""
-        require_storable([account.account_id])
+        checked(c.OpenAccount(account_id=account.account_id, at=0.0))
         make_waits(self._carry_out(import_account(self._places, account, entries, attempts)))
 
     @property
@@ -352,22 +351,3 @@ def _is_on_account(command: c.Command[Any]) -> bool:
         # a page of its rows is one from the oldest on, in any state
         return command.account_id is not None and not command.states and not command.newest
     return isinstance(command, _ON_ACCOUNT)
-
-
-def _checked(command: c.Command[Any]) -> c.Command[Any]:
-    """Return the command with its JSON values copied, or refuse what Redis could not keep."""
-    try:
-        if isinstance(command, c.Enqueue):
-            command.entry_id.encode()
-            return command
-        require_storable(getattr(command, field.name) for field in fields(command) if field.name not in _FREE_TEXT)  # type: ignore[arg-type]
-    except UnicodeEncodeError as problem:
-        kind = type(command).__name__
-        raise LocalError(
-            f"cannot keep {kind}: {problem.object!r} holds half a character; nothing was recorded"
-        ) from None
-    return kept(command)
-
-
-_FREE_TEXT = frozenset({"reason", "by"})
-"""What is kept inside JSON, where anything can be written."""

@@ -49,7 +49,7 @@ def assign(places: Keyspace, command: c.Assign) -> Work[c.Result]:
     item = suspense_of(command.settlement_id, row)
     if not may_assign(item, command):
         # it is there already, or being entered: entering it again does no harm
-        return (yield from _finish(places, item, command.at))
+        return (yield from _finish(places, row, item, command.at))
     # an account is there for ever once it is: whoever finishes what begins here finds the same answer
     (state,) = yield [plain("HGET", [places.account(command.account_id).account], ["state"])]
     if state is None:
@@ -62,8 +62,8 @@ def assign(places: Keyspace, command: c.Assign) -> Work[c.Result]:
         assigned_by=command.by,
         assigned_at=command.at,
     )
-    if (yield from _move(places, item, assigned, "assigning")):
-        return (yield from _finish(places, assigned, command.at))
+    if (yield from _move(places, row, assigned, "assigning")):
+        return (yield from _finish(places, suspense_row(assigned), assigned, command.at))
     # somebody else was quicker: what they decided is looked at
     return (yield from assign(places, command))
 
@@ -106,16 +106,16 @@ def finish_assignments(places: Keyspace) -> Work[None]:
         item = suspense_of(settlement_id, row)
         # unless somebody else has finished it meanwhile
         if item.assigned_at is not None:
-            yield from _finish(places, item, item.assigned_at)
+            yield from _finish(places, row, item, item.assigned_at)
 
 
-def _finish(places: Keyspace, assigned: SuspenseItem, at: float) -> Work[c.Result]:
+def _finish(places: Keyspace, row: str, assigned: SuspenseItem, at: float) -> Work[c.Result]:
     answer = yield from _enter(places, assigned, at)
     if isinstance(answer, LocalError):
         unassigned = replace(assigned, account_id=None, reason="", assigned_by="", assigned_at=None)
-        yield from _move(places, assigned, unassigned, "unassigned")
+        yield from _move(places, row, unassigned, "unassigned")
     else:
-        yield from _move(places, assigned, assigned, "assigned")
+        yield from _move(places, row, assigned, "assigned")
     return answer
 
 
@@ -135,9 +135,9 @@ def _enter(places: Keyspace, item: SuspenseItem, at: float) -> Work[c.Result]:
     return answers[0]
 
 
-def _move(places: Keyspace, before: SuspenseItem, now: SuspenseItem, what: str) -> Work[bool]:
-    """Rewrite the row, if it is as it was; tell whether it was."""
+def _move(places: Keyspace, before: str, now: SuspenseItem, what: str) -> Work[bool]:
+    """Rewrite the row, if it is as it was `before`, to the letter; tell whether it was."""
     keys = [places.suspense, places.suspense_unassigned, places.suspense_assigning]
-    arguments = [now.settlement_id, suspense_row(before), suspense_row(now), what]
+    arguments = [now.settlement_id, before, suspense_row(now), what]
     (moved,) = yield [Call(script("assign"), keys, arguments, writes=True)]
     return bool(moved)
