@@ -24,7 +24,7 @@ from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import open_core
 from settlement_core.http.access import Access
 from settlement_core.http.admin import create_admin_app
-from settlement_core.http.app import create_app
+from settlement_core.http.app import create_bare_app
 from settlement_core.http.connections import load_hypercorn
 from settlement_core.http.dashboard import PAGE_PATHS
 from settlement_core.http.gate import AccessRules, Gate
@@ -161,7 +161,7 @@ async def start_server(
                 if ready is not None:
                     _listen(ready)
             stop = anyio.Event()
-            app = create_app(core, dialect=config.dialect)
+            app = create_bare_app(core, dialect=config.dialect)
             tasks.start_soon(_serve, app, edge, listener, stop, name="http")
             admin_url = None
             if admin_listener is not None:

@@ -12,18 +12,37 @@ from quart import Quart
 from settlement_core.core.core import Core
 from settlement_core.core.effects import describe
 from settlement_core.http import responses
+from settlement_core.http.access import Access
 from settlement_core.http.asgi import AnswersAfterBodies, Receive, Scope, Send, SettlementEngineApi, send_response
+from settlement_core.http.gate import AccessRules, Gate
 from settlement_core.http.requests import Dialect
 from settlement_core.values.errors import ShuttingDown
 
-__all__ = ["LifespanApp", "create_app", "make_quart"]
+__all__ = ["LifespanApp", "create_app", "create_bare_app", "make_quart"]
 
 
-def create_app(core: Core, *, dialect: Dialect | None = None) -> Quart:
+def create_app(core: Core, *, dialect: Dialect | None = None, access: AccessRules | None = None) -> Quart:
     """Return a `QuartTrio` app under trio, a `Quart` app under asyncio, that serves RFC 38 from the core.
 
     Add routes, blueprints and middleware as to any Quart app; RFC 38's paths are served in front of them.
+
+    Args:
+        core: the core that runs.
+        dialect: deviations from RFC 38.
+        access: who may ask, checked for every path. By default every client that calls the server by an IP address, as
+            localhost or as `*.localhost` (DNS-rebinding check) and that is no web page of another site; name other
+            hosts in `allowed_hosts`. How many connections there may be is the affair of the server that runs the app.
+
+    Raises `LocalError` if the rules name a file that cannot be used.
     """
+    app = create_bare_app(core, dialect=dialect)
+    gate = Gate(access or AccessRules(), name="settlement engine API")
+    app.asgi_app = Access(app.asgi_app, gate)  # type: ignore[method-assign,assignment,arg-type]
+    return app
+
+
+def create_bare_app(core: Core, *, dialect: Dialect | None = None) -> Quart:
+    """Return the app for a server that checks access itself."""
     app = make_quart()
     app.asgi_app = SettlementEngineApi(app.asgi_app, core, dialect or Dialect())  # type: ignore[method-assign,assignment,arg-type]
     return app
@@ -46,13 +65,20 @@ class LifespanApp:
 
     `open_core` opens the core with all it needs, in the loop of the server. If the core fails, every further
     request is answered 503 and the real exceptions go to the server's log: most servers then go on running.
+
+    `dialect` and `access` are as for `create_app`: by default the Host header must name this machine.
     """
 
     def __init__(
-        self, open_core: Callable[[], AbstractAsyncContextManager[Core]], *, dialect: Dialect | None = None
+        self,
+        open_core: Callable[[], AbstractAsyncContextManager[Core]],
+        *,
+        dialect: Dialect | None = None,
+        access: AccessRules | None = None,
     ) -> None:
         self._open_core = open_core
         self._dialect = dialect
+        self._access = access
         self._app: Quart | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,7 +106,7 @@ class LifespanApp:
 
         try:
             async with self._open_core() as core:
-                app = create_app(core, dialect=self._dialect)
+                app = create_app(core, dialect=self._dialect, access=self._access)
                 self._app = app
                 try:
                     await app(scope, receive, send_until_shut_down)  # type: ignore[arg-type]

@@ -71,7 +71,9 @@ _UNKNOWN_CALLER = _refusal(401, _SHOW_ONE, _BEARER, _BASIC)
 # by its custom, a script that says so asks for the token itself
 _UNKNOWN_SCRIPT = _refusal(401, _SHOW_ONE, _BEARER)
 _CROSS_SITE = _refusal(403, "a web page of another site may not ask this server")
-_UNKNOWN_HOST = _refusal(421, "the Host header is no name of this server; if it is one, say --allowed-host")
+_UNKNOWN_HOST = _refusal(
+    421, "the Host header is no name of this server; if it is one, say --allowed-host, or allowed_hosts of AccessRules"
+)
 _TOO_OFTEN = _refusal(429, "this client asks more often than it may", (b"retry-after", b"1"))
 _TOO_MANY_HEADERS = _refusal(431, f"a request has at most {MAX_HEADERS} headers")
 _BUSY = _refusal(503, "too many requests are under way; the same one may be repeated")

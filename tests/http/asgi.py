@@ -16,6 +16,7 @@ from quart import Quart
 from settlement_core.abc import Store
 from settlement_core.core.core import Core
 from settlement_core.http.app import create_app
+from settlement_core.http.gate import AccessRules
 from settlement_core.http.requests import Dialect
 from settlement_core.values.commands import Entries, History, Overview, Suspense
 from settlement_core.values.records import Direction
@@ -23,6 +24,9 @@ from tests.core.worlds import World
 
 JSON = ("content-type", "application/json")
 OCTETS = ("content-type", "application/octet-stream")
+
+KNOWN = AccessRules(allowed_hosts=("engine",))
+"""Lets in the clients below."""
 
 Header = tuple[str, str]
 Part = bytes | float
@@ -168,7 +172,7 @@ def _bytes(text: str | bytes) -> bytes:
 async def serving(world: World, *, dialect: Dialect | None = None) -> AsyncIterator[Client]:
     """Run one life of the core behind the app that `create_app` makes."""
     async with world.core() as core:
-        app: Quart = create_app(core, dialect=dialect)
+        app: Quart = create_app(core, dialect=dialect, access=KNOWN)
         yield Client(app, core)
 
 

@@ -19,7 +19,7 @@ from settlement_core.cli.options import read_base_path
 from settlement_core.cli.tokens import token as token_command
 from settlement_core.core.core import open_core
 from settlement_core.http.access import Access
-from settlement_core.http.app import create_app, make_quart
+from settlement_core.http.app import create_bare_app, make_quart
 from settlement_core.http.gate import AccessRules, Gate
 from settlement_core.http.health import HEALTH_PATHS, add_health
 from settlement_core.http.tokens import TokenFile, hash_line, new_token
@@ -53,7 +53,7 @@ async def guarded(world: World, **rules: Any) -> AsyncIterator[Client]:
     """Run one life of the core behind the app and a gate that knows the tests' clients as "engine"."""
     rules.setdefault("allowed_hosts", ("engine",))
     async with world.core() as core:
-        app = create_app(core)
+        app = create_bare_app(core)
         add_health(app, core)
         gate = Gate(AccessRules(**rules), name="the API", tokenless=HEALTH_PATHS)
         yield Client(Access(app, gate), core)  # type: ignore[arg-type]
@@ -421,7 +421,7 @@ async def test_websockets_pass_the_same_gate(tokens: Path) -> None:
             return {"type": "websocket.connect"}
 
         scope = {"type": "websocket", "path": "/", "headers": [(b"host", b"localhost")], "client": None}
-        await Access(create_app(core), gate)(scope, receive, send)  # type: ignore[arg-type]
+        await Access(create_bare_app(core), gate)(scope, receive, send)  # type: ignore[arg-type]
         assert sent == [{"type": "websocket.close", "code": 1008}]
 
 

@@ -22,7 +22,9 @@ import uvicorn
 from settlement_core.abc import AccountServices
 from settlement_core.core.core import Core, open_core
 from settlement_core.http.app import LifespanApp
+from settlement_core.http.gate import AccessRules
 from settlement_core.http.requests import Dialect
+from settlement_core.values.commands import Overview
 from tests.core.worlds import D, MinimalEngine, World
 from tests.http.sockets import PATIENCE_S, connected
 
@@ -83,9 +85,11 @@ def ask(port: int, method: str, path: str, content: Any, **headers: str) -> tupl
 
 
 @contextmanager
-def under_uvicorn(life: Life, *, dialect: Dialect | None = None) -> Iterator[tuple[uvicorn.Server, int]]:
+def under_uvicorn(
+    life: Life, *, dialect: Dialect | None = None, access: AccessRules | None = None
+) -> Iterator[tuple[uvicorn.Server, int]]:
     """Run a real uvicorn in a thread for the block; give the server and its port."""
-    app = LifespanApp(life.open, dialect=dialect)
+    app = LifespanApp(life.open, dialect=dialect, access=access)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="on", log_config=None, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     failures: list[BaseException] = []
@@ -184,6 +188,21 @@ def test_a_dialect_goes_along() -> None:
         status, _ = ask(port, "POST", "/secret/accounts/harry/settlement", {"amount": "5", "scale": 0})
         assert status == 201
         _wait(lambda: life.world.account("harry").outgoing.settled == 5)
+
+
+@pytest.mark.parametrize("access", [None, AccessRules(allowed_hosts=("engine.internal",))])
+def test_a_lifespan_s_app_answers_only_to_its_names(access: AccessRules | None) -> None:
+    """A page whose name was made to point here (DNS rebinding) moves nothing; names are added by `access`."""
+    life = Life()
+    with under_uvicorn(life, access=access) as (_, port):
+        status, said = ask(port, "POST", "/accounts", {"id": "mallory"}, Host="engine.attacker.example")
+        assert status == 421
+        assert said["detail"].endswith("nothing was recorded")
+        status, _ = ask(port, "POST", "/accounts", {"id": "harry"}, Host="engine.internal")
+        assert status == (421 if access is None else 201)
+        assert ask(port, "POST", "/accounts", {"id": "ida"})[0] == 201
+        accounts = {one.account_id for one in life.world.store.apply([Overview()])[0]}
+        assert accounts == ({"ida"} if access is None else {"harry", "ida"})
 
 
 @pytest.mark.anyio

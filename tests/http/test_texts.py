@@ -33,7 +33,7 @@ from settlement_core.values.records import Payment
 from settlement_core.values.texts import whole_text
 from tests.core.stores import LoneRedis, OnTheLoop
 from tests.core.worlds import D, Ears, FakeConnector, World, until
-from tests.http.asgi import JSON, OCTETS, Client
+from tests.http.asgi import JSON, KNOWN, OCTETS, Client
 from tests.redis.servers import RedisServer
 
 ODD = "\ud800\udfff\x00\x1b[2J\u202e\u2028\ufeff\uffff\U0001f600é\"\\'\r\n{0}%s"
@@ -162,7 +162,7 @@ async def _ask_everything(client: Client) -> dict[str, Any]:
 
 async def _send_message(world: World, core: Core, words: str, value: Any) -> None:
     """Send bodies with escapes of half characters to every endpoint that takes JSON."""
-    client = Client(create_app(core), core)
+    client = Client(create_app(core, access=KNOWN), core)
     answer = await client.request("POST", "/accounts/alice/messages", OCTETS, body=json.dumps([words, value]).encode())
     assert answer.status == 201
     assert msgspec.json.decode(answer.body)[1] == decode_json(json.dumps([words, value]))

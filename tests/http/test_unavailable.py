@@ -14,7 +14,7 @@ from settlement_core.http.app import LifespanApp, create_app
 from settlement_core.values.errors import StoreBroken
 from tests.core.stores import FlakyStore, unavailable
 from tests.core.worlds import D, MinimalEngine, World, until
-from tests.http.asgi import OCTETS, Answer, Client, books, serving
+from tests.http.asgi import KNOWN, OCTETS, Answer, Client, books, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ async def serving_flaky(world: World, store: FlakyStore) -> AsyncIterator[Client
     async with open_core(
         world.connect, store=store, connector=world.connector, observer=world.ears, chance=lambda: 0.0
     ) as core:
-        yield Client(create_app(core), core)
+        yield Client(create_app(core, access=KNOWN), core)
 
 
 def assert_come_again(answer: Answer) -> None:
