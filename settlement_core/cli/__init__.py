@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from settlement_core.values.errors import SettlementError
+from settlement_core.values.texts import visible_text
 
 __all__ = ["main"]
 
@@ -61,7 +62,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except SettlementError as problem:
-            raise _Sentence(str(problem)) from problem
+            raise _Sentence(visible_text(problem)) from problem
 
 
 class _Sentence(click.ClickException):

@@ -13,10 +13,8 @@ from functools import wraps
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from settlement_core.cli.printing import add_row, count, make_table, print_table, say
 from settlement_core.cli.source import Source, open_source
 from settlement_core.cli.types import AMOUNT
 from settlement_core.store_urls import DEFAULT_STORE
@@ -25,15 +23,10 @@ from settlement_core.values.records import AttemptState
 
 __all__ = [
     "accounts",
-    "add_row",
-    "as_text",
     "attempts",
     "audit",
-    "count",
     "every",
-    "make_table",
     "on_books",
-    "print_table",
     "release",
     "resolve",
     "suspense",
@@ -86,7 +79,7 @@ def accounts(source: Source, *, as_json: bool) -> None:
     """
     found = list(every(source.accounts, lambda account: account["id"]))
     if as_json:
-        click.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     table = make_table("account", "state", "", "entered", "queued", "open", "settled", "in doubt / held")
     for account in found:
@@ -123,7 +116,7 @@ def attempts(source: Source, *, as_json: bool, account: str | None, states: tupl
         if len(found) == limit:
             break
     if as_json:
-        click.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     table = make_table("attempt", "account", "", "amount", "settled", "state", "since", "why")
     for a in found:
@@ -159,9 +152,9 @@ def resolve(source: Source, *, as_json: bool, attempt_id: str, reason: str, by: 
         source.resolve(attempt, settled=amount, reason=reason, by=by)
         told = f"is closed with {amount:f} of {attempt['amount']} settled"
     if as_json:
-        click.echo(json.dumps(_find(source, attempt_id)))
+        say(json.dumps(_find(source, attempt_id)))
     else:
-        click.echo(f"attempt {attempt_id} of account {attempt['account']} {told}")
+        say(f"attempt {attempt_id} of account {attempt['account']} {told}")
 
 
 @click.command()
@@ -183,11 +176,11 @@ def release(source: Source, *, as_json: bool, account: str | None, all_held: boo
     for attempt in held:
         source.release(attempt, reason=reason, by=by)
     if as_json:
-        click.echo(json.dumps([attempt["id"] for attempt in held]))
+        say(json.dumps([attempt["id"] for attempt in held]))
         return
     for attempt in held:
-        click.echo(f"attempt {attempt['id']} of account {attempt['account']}, {attempt['amount']}")
-    click.echo(f"{count(len(held), 'credit')} offered to the connector again")
+        say(f"attempt {attempt['id']} of account {attempt['account']}, {attempt['amount']}")
+    say(f"{count(len(held), 'credit')} offered to the connector again")
 
 
 @click.command()
@@ -207,10 +200,10 @@ def suspense(source: Source, *, as_json: bool, assign: tuple[str, str] | None, r
         source.assign(settlement_id, account_id, reason=reason, by=by)
     found = list(every(source.suspense, lambda item: item["settlement_id"]))
     if as_json:
-        click.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     if assign is not None:
-        click.echo(f"settlement {assign[0]} is now account {assign[1]}'s")
+        say(f"settlement {assign[0]} is now account {assign[1]}'s")
     table = make_table("settlement", "amount", "arrived", "details")
     for item in found:
         when = datetime.fromtimestamp(item["reported_at"], UTC).isoformat(" ", "seconds")
@@ -228,7 +221,7 @@ def audit(source: Source, *, as_json: bool) -> None:
     """
     report = source.audit()
     if as_json:
-        click.echo(json.dumps(report))
+        say(json.dumps(report))
     else:
         _print_audit(report)
     if not report["ok"]:
@@ -244,26 +237,26 @@ def _print_audit(report: dict[str, Any]) -> None:
     print_table(table, f"{accounts}, {entries}, {attempts}")
     for kind, what in (("in_doubt", "in doubt"), ("held", "held")):
         for a in report[kind]:
-            click.echo(f"{what}: {a['amount']} of account {a['account']}, attempt {a['attempt_id']}: {a['reason']}")
+            say(f"{what}: {a['amount']} of account {a['account']}, attempt {a['attempt_id']}: {a['reason']}")
     for item in report["unattributed"]:
-        click.echo(f"without an owner: {item['amount']}, settlement {item['settlement_id']}")
+        say(f"without an owner: {item['amount']}, settlement {item['settlement_id']}")
     for problem in report["problems"]:
-        click.echo(f"PROBLEM: account {problem['account']!r}, {problem['row']}: {problem['problem']}")
+        say(f"PROBLEM: account {problem['account']!r}, {problem['row']}: {problem['problem']}")
     waiting = sum(len(report[kind]) for kind in ("in_doubt", "held", "unattributed"))
     older = report.get("maybe_older")
     if older:
-        click.echo(
+        say(
             f"these books may be older than the ledger: {older}; served, they pay nothing until you have compared them "
             "with the ledger and decided"
         )
     if not report["ok"]:
         problems = count(len(report["problems"]), "problem")
-        click.echo(f"{problems}: the books do not add up; stop the server, and keep the store as it is")
+        say(f"{problems}: the books do not add up; stop the server, and keep the store as it is")
     elif waiting:
         wait = "1 item waits" if waiting == 1 else f"{waiting} items wait"
-        click.echo(f"the books are right to the last digit; {wait} for you (above)")
+        say(f"the books are right to the last digit; {wait} for you (above)")
     elif not older:
-        click.echo("your money is all right: the books agree to the last digit, and nothing waits for you")
+        say("your money is all right: the books agree to the last digit, and nothing waits for you")
 
 
 def _find(source: Source, attempt_id: str) -> dict[str, Any]:
@@ -290,39 +283,3 @@ def every(
     while found := page(after):
         yield from found
         after = key(found[-1])
-
-
-def make_table(*columns: str) -> Table:
-    """Return a table whose amounts and ids stay whole."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        figures = column in {"amount", "entered", "queued", "open", "settled", "in doubt / held"}
-        # an id that is broken into lines cannot be copied into the next command
-        whole = figures or column in {"attempt", "settlement"}
-        table.add_column(column, justify="right" if figures else "left", overflow="fold", no_wrap=whole)
-    return table
-
-
-def add_row(table: Table, *cells: str) -> None:
-    """Add a row of plain text: what strangers wrote is no markup, and moves no cursor."""
-    table.add_row(*map(as_text, cells))
-
-
-def as_text(written: str, style: str = "") -> Text:
-    """Return text as it is, whatever line breaks or terminal codes it brings from outside."""
-    return Text("".join(char if char.isprintable() else " " for char in written), style=style)
-
-
-def count(number: int, what: str) -> str:
-    """Return "1 account", "2 accounts"."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def print_table(table: Table, summary: str) -> None:
-    """Print a table, unless it is empty, and a line below it."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = 250  # a file has no edge to fold at
-    if table.row_count:
-        console.print(table)
-    click.echo(summary)

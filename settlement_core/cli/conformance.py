@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
+from settlement_core.cli.printing import add_row, as_text, console, say
 from settlement_core.cli.types import SECONDS
 from settlement_core.conformance import CHECKS, Check, Finding, Options, Report, Verdict, choose, examine
 from settlement_core.values.amounts import floor, plain
@@ -40,8 +41,8 @@ def _list(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:  #
         return
     table = _table("check", "level", "section of RFC 38", "promise")
     for check in CHECKS:
-        table.add_row(check.name, check.level, check.section, check.promise)
-    _console().print(table)
+        add_row(table, check.name, check.level, check.section, check.promise)
+    console().print(table)
     ctx.exit()
 
 
@@ -122,7 +123,7 @@ def conformance(url: str, *, only: tuple[str, ...], yes: bool, as_json: bool, **
     )
     report = _watch(url, checks, options, listen=settings["listen"], restart_command=settings["restart_command"])
     if as_json:
-        click.echo(json.dumps(report.to_json()))
+        say(json.dumps(report.to_json()))
     else:
         _print(report)
     sys.exit(0 if report.ok else 1)
@@ -139,9 +140,8 @@ def _ask(url: str) -> None:
 
 def _watch(url: str, checks: list[Check], options: Options, **rest: Any) -> Report:
     """Examine the engine, and show on a terminal how far we are."""
-    console = Console(stderr=True)
     done: list[Finding] = []
-    with Status("reaching the engine", console=console) as status:
+    with Status("reaching the engine", console=Console(stderr=True)) as status:
 
         def on_check(check: Check) -> None:
             broken = sum(finding.is_breach for finding in done)
@@ -158,23 +158,16 @@ def _print(report: Report) -> None:
     table = _table("check", "level", "section of RFC 38", "verdict", "promise, and what was seen")
     for finding in report.findings:
         check, colour = finding.check, _COLOURS[finding.verdict]
-        seen = f"{check.promise}: {finding.seen}".replace("[", r"\[")
-        table.add_row(check.name, check.level, check.section, f"[{colour}]{finding.verdict}[/]", seen)
-    _console().print(table)
+        told = map(as_text, (check.name, check.level, check.section))
+        table.add_row(*told, as_text(finding.verdict, colour), as_text(f"{check.promise}: {finding.seen}"))
+    console().print(table)
     counts = ", ".join(f"{report.count(verdict)} {verdict}" for verdict in Verdict)
-    click.echo(f"{len(report.findings)} checks: {counts}; it was made to settle {_rounded(report.settled)} in all")
+    say(f"{len(report.findings)} checks: {counts}; it was made to settle {_rounded(report.settled)} in all")
 
 
 def _rounded(amount: Decimal) -> str:
     """Return an amount with at most 20 places; what is finer is next to nothing."""
     return f"{plain(floor(amount, 20)):f}"
-
-
-def _console() -> Console:
-    console = Console()
-    if not console.is_terminal:
-        console.width = 250  # a file has no edge to fold at
-    return console
 
 
 def _table(*columns: str) -> Table:

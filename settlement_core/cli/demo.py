@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from settlement_core.cli.printing import add_row, say
+from settlement_core.cli.printing import console as console_of
 from settlement_core.demo.run import DemoPlan, Progress, run_demo
 from settlement_core.demo.verdict import Verdict
 
@@ -40,15 +42,13 @@ def demo(*, settlements: int, kills: int, seed: int, backend: str, as_json: bool
     side by side: exit code 0 only if they agree to the last digit. Nothing is left behind.
     """
     plan = DemoPlan(settlements=settlements, kills=kills, seed=seed)
-    console = Console(stderr=as_json)
-    if not console.is_terminal:
-        console.width = 120  # a file has no edge to fold at
+    console = console_of(120, stderr=as_json)
     progress = Progress(plan)
     with Live(console=console, auto_refresh=False, transient=not console.is_terminal) as live:
         progress.changed = lambda: live.update(_picture(progress), refresh=console.is_terminal)
         verdict = anyio.run(run_demo, plan, progress, backend=backend)
     if as_json:
-        click.echo(json.dumps(verdict.to_json()))
+        say(json.dumps(verdict.to_json()))
     else:
         _print(console, verdict)
     sys.exit(0 if verdict.ok else 1)
@@ -71,14 +71,14 @@ def _print(console: Console, verdict: Verdict) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for row in verdict.rows:
         figures = [row.requested, row.settled, row.in_doubt, row.credited, row.difference]
-        table.add_row(str(row.relation), *(f"{figure:f}" for figure in figures))
+        add_row(table, str(row.relation), *(f"{figure:f}" for figure in figures))
     console.print(table)
     for problem in verdict.problems:
-        click.echo(f"PROBLEM: {problem}")
+        say(f"PROBLEM: {problem}")
     if verdict.ok:
-        click.echo(
+        say(
             f"All books agree to the last digit: both connectors, both engines and the ledger's {verdict.transfers} "
             "transfers. Nothing was lost, nothing was paid or credited twice."
         )
     else:
-        click.echo(f"{len(verdict.problems)} problems: the books do not agree (repeat with --seed {verdict.seed})")
+        say(f"{len(verdict.problems)} problems: the books do not agree (repeat with --seed {verdict.seed})")

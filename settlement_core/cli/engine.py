@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from settlement_core.cli.books import add_row, make_table, on_books, print_table
+from settlement_core.cli.books import on_books
+from settlement_core.cli.printing import add_row, make_table, print_table, say
 from settlement_core.cli.source import Source
 
 __all__ = ["engine"]
@@ -27,7 +28,7 @@ def engine(source: Source, *, as_json: bool) -> None:
     status = told["status"]
     problem = status.get("alarm") or status.get("error")
     if as_json:
-        click.echo(json.dumps(told))
+        say(json.dumps(told))
     else:
         table = make_table("what", "value")
         for name, value in _rows(status):

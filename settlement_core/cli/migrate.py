@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import click
 
 from settlement_core.abc import Store
-from settlement_core.cli.books import make_table, print_table
+from settlement_core.cli.printing import make_table, print_table, say
 from settlement_core.migration import MigrationReport, Route, examine
 from settlement_core.migration import migrate as move
 from settlement_core.store_urls import open_store
@@ -91,7 +91,7 @@ class _Progress:
     def __call__(self, sentence: str) -> None:
         what, now = sentence.partition(":")[0], time.monotonic()
         if what != self._what or now - self._latest >= TELL_EVERY_S:
-            click.echo(sentence, err=True)
+            say(sentence, err=True)
             self._what, self._latest = what, now
 
 
@@ -110,10 +110,8 @@ def _print(report: MigrationReport, route: Route) -> None:
     if report.differences:
         print_table(table, "")
         for sentence in report.differences:
-            click.echo(f"DIFFERENCE: {sentence}")
-        click.echo(
-            f"the stores differ: go on serving {route.source}, which is as it was, and delete {route.destination}"
-        )
+            say(f"DIFFERENCE: {sentence}")
+        say(f"the stores differ: go on serving {route.source}, which is as it was, and delete {route.destination}")
     else:
         print_table(
             table, f"everything is in {route.destination} now: serve that one; {route.source} is kept, to be read"

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from settlement_core.abc import RestorableStore, Store
-from settlement_core.cli.books import count, on_books
+from settlement_core.cli.books import on_books
+from settlement_core.cli.printing import count, say
 from settlement_core.cli.source import Source
 from settlement_core.restoring import set_aside_restored
 from settlement_core.store_urls import open_store
@@ -23,7 +24,7 @@ def set_aside_if_restored(store: Store, settings: dict[str, Any]) -> None:
     if not why and not settings["restored"]:
         return
     done = set_aside_restored(store, why or "they were restored, as --restored says")
-    click.echo(
+    say(
         f"these books may be older than the ledger ({why or '--restored'}): {count(done.attempts, 'attempt')} parked, "
         f"{count(done.accounts, 'account')} paused; compare them with the ledger and the connector, resolve the "
         "attempts, then settlement-core resume --restored",
@@ -52,6 +53,6 @@ def backup(source: Source, *, as_json: bool, file: str) -> None:
     """
     size = source.back_up(file)
     if as_json:
-        click.echo(json.dumps({"file": file, "bytes": size}))
+        say(json.dumps({"file": file, "bytes": size}))
     else:
-        click.echo(f"{file}: {size:,} bytes, a copy of the books as they were just now")
+        say(f"{file}: {size:,} bytes, a copy of the books as they were just now")

@@ -20,6 +20,7 @@ from settlement_core.abc import ConnectEngine, Observer, Store
 from settlement_core.cli.notify import READY, STOPPING, notify_service_manager
 from settlement_core.cli.observing import observing_options, open_tracing_if_asked, open_webhooks_if_asked
 from settlement_core.cli.options import FILE, access_options, option, read_access, read_base_path
+from settlement_core.cli.printing import say
 from settlement_core.cli.restoring import set_aside_before_workers, set_aside_if_restored
 from settlement_core.cli.types import AMOUNT, SECONDS
 from settlement_core.cli.workers import Place, keep_workers, my_place
@@ -249,7 +250,7 @@ async def _serve(
             place.tell(url=addresses.url, admin_url=addresses.admin_url, store=name)
             return
         admin = f", admin {addresses.admin_url}" if addresses.admin_url else ""
-        click.echo(f"settlement engine {target} on {addresses.url}{admin}, store {name}")
+        say(f"settlement engine {target} on {addresses.url}{admin}, store {name}")
 
 
 def _core_config(settings: dict[str, Any]) -> CoreConfig:
@@ -301,7 +302,7 @@ def _exit(problem: Exception) -> None:
     """Say what ended the server. Settings the user can mend are exit code 2, everything else 1."""
     causes = list(_leaves(problem))
     for cause in causes:
-        click.echo(f"Error: {cause if isinstance(cause, LocalError) else describe(cause)}", err=True)
+        say(f"Error: {cause if isinstance(cause, LocalError) else describe(cause)}", err=True)
     if all(isinstance(cause, LocalError) for cause in causes):
         sys.exit(2)
     logger.debug("the server failed", exc_info=problem)

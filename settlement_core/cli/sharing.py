@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from settlement_core.cli.books import add_row, count, make_table, on_books, print_table
+from settlement_core.cli.books import on_books
+from settlement_core.cli.printing import add_row, count, make_table, print_table, say
 from settlement_core.cli.source import Source
 
 __all__ = ["workers"]
@@ -24,10 +25,10 @@ def workers(source: Source, *, as_json: bool) -> None:
     """
     told = source.workers()
     if as_json:
-        click.echo(json.dumps(told))
+        say(json.dumps(told))
         return
     if not told["shared"]:
-        click.echo("this store is one process's: no workers share it")
+        say("this store is one process's: no workers share it")
         return
     table = make_table("worker", "partitions", "which", "lease")
     for worker in told["workers"]:

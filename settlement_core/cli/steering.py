@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from settlement_core.cli.books import count, every, on_books
+from settlement_core.cli.books import every, on_books
+from settlement_core.cli.printing import count, say
 from settlement_core.cli.source import Source
 from settlement_core.restoring import RESTORED_BY
 
@@ -48,7 +49,7 @@ def resume(source: Source, *, as_json: bool, account: str | None, restored: bool
     chosen = [found["id"] for found in every(source.accounts, lambda found: found["id"]) if _was_restored(found)]
     for name in chosen:
         source.pause(name, paused=False, reason=reason, by=by)
-    click.echo(json.dumps({"resumed": chosen}) if as_json else f"{count(len(chosen), 'account')} go on")
+    say(json.dumps({"resumed": chosen}) if as_json else f"{count(len(chosen), 'account')} go on")
 
 
 def _was_restored(account: dict[str, Any]) -> bool:
@@ -59,11 +60,11 @@ def _was_restored(account: dict[str, Any]) -> bool:
 def _decide(source: Source, account: str, *, paused: bool, reason: str, by: str, as_json: bool) -> None:
     source.pause(account, paused=paused, reason=reason, by=by)
     if as_json:
-        click.echo(json.dumps({"account": account, "paused": paused}))
+        say(json.dumps({"account": account, "paused": paused}))
     elif paused:
-        click.echo(f"account {account} is paused: what is under way ends, and nothing new is begun")
+        say(f"account {account} is paused: what is under way ends, and nothing new is begun")
     else:
-        click.echo(f"account {account} goes on")
+        say(f"account {account} goes on")
 
 
 @click.command()
@@ -75,4 +76,4 @@ def settle(source: Source, *, as_json: bool, account: str) -> None:
     Nothing is paid or credited that would not be sooner or later, and nothing twice.
     """
     source.settle(account)
-    click.echo(json.dumps({"account": account}) if as_json else f"account {account} tries again now")
+    say(json.dumps({"account": account}) if as_json else f"account {account} tries again now")

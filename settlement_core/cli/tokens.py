@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from settlement_core.cli.printing import say
 from settlement_core.http.tokens import NAME, hash_line, new_token
 from settlement_core.values.errors import LocalError
 
@@ -42,11 +43,11 @@ def token(name: str, path: Path | None) -> None:
     fresh = new_token()
     line = hash_line(name, fresh)
     if path is None:
-        click.echo(f"token  {fresh}")
-        click.echo(f"line   {line}")
+        say(f"token  {fresh}")
+        say(f"line   {line}")
         return
     _append(path, line)
-    click.echo(fresh)
+    say(fresh)
 
 
 def _append(path: Path, line: str) -> None:

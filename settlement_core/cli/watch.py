@@ -16,8 +16,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from settlement_core.cli.books import add_row, as_text, count, make_table, on_books
+from settlement_core.cli.books import on_books
 from settlement_core.cli.following import Heard
+from settlement_core.cli.printing import add_row, as_text, count, make_table, say
 from settlement_core.cli.source import Source
 
 __all__ = ["watch"]
@@ -58,10 +59,10 @@ def watch(source: Source, *, as_json: bool) -> None:
 def _print(heard: Iterator[Heard], *, as_json: bool) -> None:
     for event in heard:
         if as_json:
-            click.echo(json.dumps({"event": event.kind, **event.content}))
+            say(json.dumps({"event": event.kind, **event.content}))
         elif "text" in event.content:
             when = datetime.fromtimestamp(event.content["time"], UTC).isoformat(" ", "seconds")
-            click.echo(f"{when} {event.content['level']:8} {event.content['text']}")
+            say(f"{when} {event.content['level']:8} {event.content['text']}")
 
 
 class _Screen:
@@ -116,7 +117,9 @@ class _Screen:
         for heard in reversed(self._latest):
             when = datetime.fromtimestamp(heard.content["time"], UTC).strftime("%H:%M:%S")
             style = _STYLES.get(heard.content["level"], "")
-            yield Text(f"{when} {heard.content['text']}", style=style, no_wrap=True, overflow="ellipsis")
+            line = as_text(f"{when} {heard.content['text']}", style=style)
+            line.no_wrap, line.overflow = True, "ellipsis"
+            yield line
 
 
 def verdict_of(summary: dict[str, Any]) -> Text:
@@ -137,7 +140,8 @@ def verdict_of(summary: dict[str, Any]) -> Text:
         style = "bold yellow"
     else:
         said, style = "your money is all right: the books add up, and nothing waits for you", "bold green"
-    return Text(f"{summary['server']['engine']}, {count(summary['accounts'], 'account')}: {said}", style=style)
+    engine, accounts = summary["server"]["engine"], count(summary["accounts"], "account")
+    return as_text(f"{engine}, {accounts}: {said}", style=style)
 
 
 def _sums(summary: dict[str, Any]) -> Table:

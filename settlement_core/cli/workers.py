@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
-import click
 from anyio.abc import Process
 
+from settlement_core.cli.printing import say
 from settlement_core.server import listen
 from settlement_core.values.errors import LocalError
 
@@ -263,7 +263,7 @@ class _Crew:
         self._told[number] = json.loads(said)
         self._first_listens.set()
         if news and len(self._told) == self._count:
-            click.echo(self._line())
+            say(self._line())
 
     def _line(self) -> str:
         admin = ", ".join(f"{told['admin_url']}" for _, told in sorted(self._told.items()) if told["admin_url"])

@@ -6,9 +6,10 @@ import json
 import logging
 import sys
 import time
-from typing import IO
+from typing import IO, Any
 
 from settlement_core.values.events import Event
+from settlement_core.values.texts import visible_text
 
 __all__ = ["LogObserver", "start_logging"]
 
@@ -26,9 +27,24 @@ class LogObserver:
 
 
 class _TextFormatter(logging.Formatter):
+    """One line a record. What errors say may come from outside: nothing of it moves a cursor or passes for a record."""
+
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-8s %(message)s", "%Y-%m-%dT%H:%M:%S")
         self.converter = time.gmtime
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging calls it so
+        """Return the record's own line."""
+        return visible_text(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Return the traceback below it, indented: no line of it looks like a record."""
+        lines = super().formatException(ei).splitlines()
+        return "\n".join(f"    {visible_text(line)}" for line in lines)
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        """Return the stack below it, indented."""
+        return "\n".join(f"    {visible_text(line)}" for line in stack_info.splitlines())
 
 
 class _JsonFormatter(logging.Formatter):

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import ClassVar
 
+from settlement_core.values.texts import visible_text
+
 __all__ = ["Event"]
 
 
@@ -18,8 +20,7 @@ class Event:
 
     def __str__(self) -> str:
         """Return the event as one line, whatever line breaks or terminal codes its facts bring from outside."""
-        line = self.text.format(**self.facts())
-        return line if line.isprintable() else "".join(char if char.isprintable() else " " for char in line)
+        return visible_text(self.text.format(**self.facts()))
 
     def facts(self) -> dict[str, object]:
         """Return the fields, amounts written out plainly."""

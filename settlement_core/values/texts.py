@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["whole_text", "whole_value"]
+__all__ = ["visible_text", "whole_text", "whole_value"]
 
 
 def whole_text(text: object) -> str:
@@ -19,6 +19,12 @@ def whole_text(text: object) -> str:
     if written.isascii() and "\0" not in written:
         return written
     return _escaped(written).replace("\0", r"\x00")
+
+
+def visible_text(text: object) -> str:
+    """Return text as one line that no character hides or reorders: what is not printable becomes a space."""
+    written = str(text)
+    return written if written.isprintable() else "".join(char if char.isprintable() else " " for char in written)
 
 
 def whole_value(value: Any) -> Any:

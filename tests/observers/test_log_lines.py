@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from decimal import Decimal
 
 import pytest
 
+from settlement_core.observers.logs import start_logging
 from settlement_core.values.errors import SettlementFailed
 from settlement_core.values.events import (
     AccountHalted,
@@ -58,3 +61,29 @@ async def test_waiting_halting_and_being_paid_are_told_with_their_ids() -> None:
     assert halted.attempt_id == second
     received = world.ears.of(SettlementReceived)
     assert [str(event) for event in received] == ["account alice was paid 3 (settlement tx 1)"]
+
+
+def test_no_line_of_the_log_moves_a_cursor_or_passes_for_another() -> None:
+    """Messages of libraries and tracebacks of foreign code hold what peers wrote; each record keeps its own lines."""
+    odd = "\x1b[2J\r\n2026-01-01T00:00:00.000Z INFO     all is well\x9b31m\u202e"
+    stream = io.StringIO()
+    loggers = [logging.getLogger(name) for name in ("", "settlement_core", "settlement_core.http")]
+    handlers, levels = loggers[0].handlers[:], [one.level for one in loggers]
+    try:
+        start_logging(level="debug", stream=stream)
+        log = loggers[1]
+        log.warning("the node said %s", odd)
+        try:
+            raise RuntimeError(odd)
+        except RuntimeError:
+            log.exception("foreign code raised", stack_info=True)
+    finally:
+        loggers[0].handlers[:] = handlers
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
+    first, second, *rest = stream.getvalue().splitlines()
+    assert "WARNING  the node said" in first
+    assert "ERROR    foreign code raised" in second
+    assert any("all is well" in line for line in rest)
+    assert all(line.startswith("    ") for line in rest)
+    assert all(line.isprintable() for line in stream.getvalue().split("\n"))
