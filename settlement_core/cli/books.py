@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from settlement_core.cli.printing import add_row, count, make_table, print_table, say
+from settlement_core.cli.secrets import URL
 from settlement_core.cli.source import Source, open_source
 from settlement_core.cli.types import AMOUNT
 from settlement_core.store_urls import DEFAULT_STORE
@@ -41,11 +42,13 @@ def on_books(command: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--store",
         envvar="SETTLEMENT_STORE",
-        help="The store of a server that is not running, such as sqlite:settlement.db.",
+        type=URL,
+        help="The store of a server that is not running, such as sqlite:settlement.db; @FILE if a file holds its URL.",
     )
     @click.option(
         "--admin-url",
         envvar="SETTLEMENT_ADMIN_URL",
+        type=URL,
         help="The operator's API of a running server.  [default: http://127.0.0.1:3001, if it answers]",
     )
     @click.option(

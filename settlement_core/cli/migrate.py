@@ -7,12 +7,12 @@ import time
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import click
 
 from settlement_core.abc import Store
 from settlement_core.cli.printing import make_table, print_table, say
+from settlement_core.cli.secrets import URL, without_secrets
 from settlement_core.migration import MigrationReport, Route, examine
 from settlement_core.migration import migrate as move
 from settlement_core.store_urls import open_store
@@ -32,14 +32,15 @@ _WORDS = {
 
 
 @click.command()
-@click.argument("source", metavar="FROM")
-@click.argument("destination", metavar="TO")
+@click.argument("source", metavar="FROM", type=URL)
+@click.argument("destination", metavar="TO", type=URL)
 def migrate(source: str, destination: str) -> None:
     """Move all books from one store to another: accounts, money, its whole history, and what the engine noted.
 
     \b
         settlement-core migrate sqlite:settlement.db redis://127.0.0.1:6379
         settlement-core migrate redis://127.0.0.1:6379 sqlite:settlement.db
+        settlement-core migrate sqlite:settlement.db @FILE        if a file holds the URL, as of one with a password
 
     Stop everything that serves FROM first; TO must be empty, or not exist yet. Both are audited and compared, to the
     last digit. From then on serve TO: FROM is kept as it is, can still be read, but refuses to be served. A server
@@ -77,8 +78,7 @@ def _shown(url: str) -> str:
     scheme, _, rest = url.partition(":")
     if scheme == "sqlite":
         return f"sqlite:{Path(rest.removeprefix('//') if rest.startswith('///') else rest).absolute()}"
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return without_secrets(url)
 
 
 class _Progress:

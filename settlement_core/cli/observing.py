@@ -10,6 +10,7 @@ from typing import Any
 
 from settlement_core.abc import Observer
 from settlement_core.cli.options import FILE, option
+from settlement_core.cli.secrets import URL
 from settlement_core.observers.webhooks import Webhooks, open_webhooks
 from settlement_core.values.errors import LocalError
 
@@ -19,8 +20,9 @@ _OPTIONS = [
     option(
         "--webhook-url",
         metavar="URL",
+        type=URL,
         help="Post signed messages there of what was settled, credited, in doubt, held or halted. Other users "
-        "of this machine see what is said here; a secret path is better said by the variable.",
+        "of this machine see what is said here; a secret path is better said by the variable, or as @FILE.",
     ),
     option(
         "--webhook-secret-file",

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from settlement_core.cli.secrets import warn_of_exposed
 from settlement_core.http.gate import AccessRules
-from settlement_core.server import ADMIN_ACCESS
+from settlement_core.server import ADMIN_ACCESS, SECRET_PATH
 from settlement_core.values.errors import LocalError
 
 __all__ = ["FILE", "access_options", "option", "read_access", "read_base_path"]
@@ -32,6 +33,12 @@ def option(*names: str, **facts: Any) -> Callable[[Callable[..., None]], Callabl
     )
 
 
+def _warn_of_path(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
+    if path is not None and len(path.replace("/", "")) >= SECRET_PATH:
+        warn_of_exposed(ctx, param, "write it into a file and name that by --base-path-file instead")
+    return path
+
+
 _OPTIONS = [
     option("--certfile", type=FILE, help="PEM certificate: serve TLS, and HTTP/2 by ALPN."),
     option("--keyfile", type=FILE, help="PEM key of --certfile."),
@@ -44,6 +51,7 @@ _OPTIONS = [
     option(
         "--base-path",
         default=None,
+        callback=_warn_of_path,
         help="A path before /accounts; 16 random characters or more keep strangers out. Other users of this machine "
         "see what is said here; a secret is better said by the variable.",
     ),

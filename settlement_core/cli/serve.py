@@ -22,6 +22,7 @@ from settlement_core.cli.observing import observing_options, open_tracing_if_ask
 from settlement_core.cli.options import FILE, access_options, option, read_access, read_base_path
 from settlement_core.cli.printing import say
 from settlement_core.cli.restoring import set_aside_before_workers, set_aside_if_restored
+from settlement_core.cli.secrets import URL, read_setting, warn_of_exposed, without_secrets
 from settlement_core.cli.types import AMOUNT, SECONDS
 from settlement_core.cli.workers import Place, keep_workers, my_place
 from settlement_core.connector import open_connector
@@ -42,10 +43,19 @@ logger = logging.getLogger("settlement_core")
 
 
 def _parse_options(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Return the options by name; a value may stand in a file that it names as @FILE."""
+    options = {}
     for value in values:
         if "=" not in value:
             raise click.BadParameter(f"{value!r} is not NAME=VALUE", ctx, param)
-    return dict(value.split("=", 1) for value in values)
+        name, given = value.split("=", 1)
+        try:
+            options[name] = read_setting(given)
+        except ValueError as problem:
+            raise click.BadParameter(f"{name}: {problem}", ctx, param) from None
+        if without_secrets(given) != given:
+            warn_of_exposed(ctx, param, f"write it into a file and say -o {name}=@FILE instead")
+    return options
 
 
 _PORT = click.IntRange(-1, 65535)
@@ -59,12 +69,15 @@ _PORT = click.IntRange(-1, 65535)
     multiple=True,
     callback=_parse_options,
     metavar="NAME=VALUE",
-    help="An option of a shipped engine; -o may be repeated, the variable separates by spaces.",
+    help="An option of a shipped engine, NAME=@FILE if a file holds its value; -o may be repeated, the variable "
+    "separates by spaces.",
 )
 @option(
     "--store",
     default=DEFAULT_STORE,
-    help="Where money is remembered: sqlite:PATH, redis://HOST:PORT to share it, or memory: to try things out.",
+    type=URL,
+    help="Where money is remembered: sqlite:PATH, redis://HOST:PORT to share it, or memory: to try things out; @FILE "
+    "if a file holds the URL, as of one with a password.",
 )
 @option(
     "--workers",
@@ -82,7 +95,9 @@ _PORT = click.IntRange(-1, 65535)
 @option(
     "--connector-url",
     default="http://127.0.0.1:7771",
-    help="The connector's settlement API, whose /accounts we credit.",
+    type=URL,
+    help="The connector's settlement API, whose /accounts we credit; @FILE if a file holds the URL, as of one with a "
+    "secret path.",
 )
 @option(
     "--connector-timeout",

@@ -17,6 +17,7 @@ import httpx2
 from settlement_core.abc import RestorableStore, SharedStore, Store
 from settlement_core.auditing.audit import audit
 from settlement_core.cli.following import Heard, follow
+from settlement_core.cli.secrets import without_secrets
 from settlement_core.core.backups import require_restorable
 from settlement_core.http import views
 from settlement_core.store_urls import open_store
@@ -135,17 +136,18 @@ def open_source(
     A server is shown the token of `token_file`, or else of the environment, if there is one.
     """
     url = admin_url or USUAL_ADMIN_URL
+    shown = without_secrets(url)
     if store is None:
         with _open_client(url, token_file) as client:
             if admin_url is not None or _answers(client):
-                yield _Server(client, url)
+                yield _Server(client, shown)
                 return
     try:
         books = open_store(store or default_store, create=False)
     except LocalError as problem:
         if store is not None:
             raise
-        raise LocalError(f"no server answers at {url}, and {problem}; say --admin-url or --store") from None
+        raise LocalError(f"no server answers at {shown}, and {problem}; say --admin-url or --store") from None
     try:
         yield _Stopped(books)
     finally:

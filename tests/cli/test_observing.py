@@ -317,6 +317,6 @@ def test_webhooks_that_could_not_be_sent_or_believed_are_refused_at_the_start(
     ports = ("--port", "0", "--admin-port", "-1")
     variables = {"SETTLEMENT_WEBHOOK_SECRET": secret, "PAID": str(tmp_path / "paid")}
     refused = run("serve", "engine.py", "--store", "memory:", *ports, *arguments, code=2, cwd=tmp_path, **variables)
-    (line,) = refused.stderr.splitlines()
+    *_, line = refused.stderr.splitlines()
     assert line.startswith(f"Error: {sentence}")
     assert "hunter2" not in line
