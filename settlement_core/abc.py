@@ -150,8 +150,8 @@ class AccountServices(Protocol):
 
         The same `settlement_id` credits once, for ever; without one every call credits anew. What was reported as
         unattributed under this id becomes this account's. Raises `UnknownAccount` (use `report_unattributed`),
-        `SuspenseConflict` if an operator assigned it to another account, `IdempotencyConflict`, `InvalidAmount`,
-        `InvalidIdentifier`.
+        `SuspenseConflict` if an operator assigned it to another account or dismissed it as not ours,
+        `IdempotencyConflict`, `InvalidAmount`, `InvalidIdentifier`.
         """
         ...
 

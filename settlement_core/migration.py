@@ -237,7 +237,7 @@ class _Counter:
 
 
 def _copy_suspense(source: Store, destination: Store, route: Route) -> None:
-    """Copy money without an owner, and who it was assigned to: the entries that made are there already."""
+    """Copy money without an owner, and what was decided about it: the entries that made are there already."""
     for page in _pages(source, c.Suspense(limit=PAGE, assigned=True), lambda item: item.settlement_id):
         for result in destination.apply([command for item in page for command in _suspending(item)]):
             if isinstance(result, Exception):
@@ -257,6 +257,9 @@ def _suspending(item: SuspenseItem) -> Iterator[c.Command[Any]]:
             by=item.assigned_by,
             at=item.assigned_at,
         )
+    elif item.assigned_at is not None:
+        settlement_id, by = item.settlement_id, item.assigned_by
+        yield c.Dismiss(settlement_id=settlement_id, reason=item.reason, by=by, at=item.assigned_at)
 
 
 def _kept(values: Sequence[EngineValue]) -> list[EngineValue]:

@@ -21,6 +21,8 @@ from settlement_core.values.records import (
     Attempt,
     AttemptState,
     Direction,
+    Entry,
+    EntryKind,
     SuspenseItem,
     Totals,
 )
@@ -47,6 +49,7 @@ class AuditReport:
         entries, attempts: how many rows were looked at.
         in_doubt, held: attempts that wait for a person, oldest first within each account.
         unattributed: money without an owner that waits for a person.
+        dismissed: money without an owner of which an operator said that it is not ours.
         problems: every row that breaks the proof; none if all is well.
     """
 
@@ -58,6 +61,7 @@ class AuditReport:
     in_doubt: tuple[Attempt, ...]
     held: tuple[Attempt, ...]
     unattributed: tuple[SuspenseItem, ...]
+    dismissed: tuple[SuspenseItem, ...]
     problems: tuple[Problem, ...]
 
     @property
@@ -88,6 +92,10 @@ class AuditReport:
                 {"settlement_id": item.settlement_id, "amount": f"{item.amount:f}", "details": item.details}
                 for item in self.unattributed
             ],
+            "dismissed": {
+                "count": len(self.dismissed),
+                "amount": f"{total(item.amount for item in self.dismissed):f}",
+            },
             "problems": [
                 {"account": problem.account_id, "row": problem.row, "problem": problem.sentence}
                 for problem in self.problems
@@ -145,10 +153,12 @@ def audit_steps(*, progress: Callable[[int], None] | None = None, found: Iterabl
         c.Suspense(limit=PAGE, assigned=True), lambda item: item.settlement_id
     )
     for item in items:
-        if item.account_id is None:
-            books.unattributed.append(item)
-        else:
+        if item.account_id is not None:
             books.assigned[item.account_id][item.settlement_id] = item.amount
+        elif item.assigned_at is not None:
+            books.dismissed[item.settlement_id] = item
+        else:
+            books.unattributed.append(item)
     after = ""
     while True:
         (page,) = yield [c.Overview(after=after, limit=ACCOUNTS_AT_ONCE)]
@@ -159,6 +169,7 @@ def audit_steps(*, progress: Callable[[int], None] | None = None, found: Iterabl
         if progress is not None:
             progress(len(books.accounts))
     yield from _find_stray_attempts(books)
+    yield from _find_credited(books)
     return books.report()
 
 
@@ -174,6 +185,9 @@ class _Books:
     unattributed: list[SuspenseItem] = field(default_factory=list)
     assigned: dict[str, dict[str, Decimal]] = field(default_factory=lambda: defaultdict(dict))
     """Amounts of assigned unattributed money by account and settlement id."""
+    dismissed: dict[str, SuspenseItem] = field(default_factory=dict)
+    credited: list[Entry] = field(default_factory=list)
+    """Entries under the ids of dismissed money that came later than it was dismissed."""
 
     def take(self, facts: Facts, problems: list[Problem]) -> None:
         self.accounts[facts.overview.account_id] = facts.overview
@@ -181,6 +195,14 @@ class _Books:
         self.attempts += len(facts.attempts)
         self.waiting += [a for a in facts.attempts if a.state in {AttemptState.IN_DOUBT, AttemptState.HELD}]
         self.problems += problems
+        if self.dismissed:
+            self.credited += [entry for entry in facts.entries if self._was_dismissed(entry)]
+
+    def _was_dismissed(self, entry: Entry) -> bool:
+        """Tell whether the money of an incoming entry had been dismissed when it came."""
+        item = self.dismissed.get(entry.entry_id)
+        came = entry.direction is Direction.INCOMING and entry.kind is EntryKind.REQUEST
+        return came and item is not None and item.assigned_at is not None and entry.entered_at > item.assigned_at
 
     def report(self) -> AuditReport:
         for account_id in self.assigned.keys() - self.accounts.keys():
@@ -197,6 +219,7 @@ class _Books:
             in_doubt=tuple(a for a in self.waiting if a.state is AttemptState.IN_DOUBT),
             held=tuple(a for a in self.waiting if a.state is AttemptState.HELD),
             unattributed=tuple(self.unattributed),
+            dismissed=tuple(self.dismissed.values()),
             problems=tuple(self.problems),
         )
 
@@ -282,3 +305,16 @@ def _find_stray_attempts(books: _Books) -> _Reading:
         if len(page) < PAGE:
             return
         query = c.History(limit=PAGE, after=page[-1].attempt_id, after_account=page[-1].account_id)
+
+
+def _find_credited(books: _Books) -> _Reading:
+    """Name what was credited although it had been dismissed, unless an operator assigned it since we read that."""
+    if not books.credited:
+        return
+    items = yield from _pages(c.Suspense(limit=PAGE, assigned=True), lambda item: item.settlement_id)
+    still = {item.settlement_id for item in items if item.dismissed}
+    for entry in books.credited:
+        if entry.entry_id in still:
+            row = f"unattributed settlement {entry.entry_id!r}"
+            sentence = f"it was dismissed as not ours, but {entry.amount:f} was entered under its id later"
+            books.problems.append(Problem(entry.account_id, row, sentence))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import click
@@ -188,30 +188,68 @@ def release(source: Source, *, as_json: bool, account: str | None, all_held: boo
 
 @click.command()
 @click.option("--assign", nargs=2, metavar="SETTLEMENT_ID ACCOUNT", help="Credit this money to this account.")
-@click.option("--reason", default="", help="How you know whose it is; kept.")
+@click.option(
+    "--not-ours", multiple=True, metavar="SETTLEMENT_ID", help="This money is nobody's of ours; may be repeated."
+)
+@click.option("--not-ours-below", type=AMOUNT, help="All of less than this amount that waits is nobody's of ours.")
+@click.option("--decided", is_flag=True, help="List also what was assigned, or is not ours.")
+@click.option("--reason", default="", help="How you know whose it is, or that it is not ours; kept.")
 @click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept.")
 @on_books
-def suspense(source: Source, *, as_json: bool, assign: tuple[str, str] | None, reason: str, by: str) -> None:
+def suspense(source: Source, *, as_json: bool, decided: bool, reason: str, by: str, **said: Any) -> None:
     """List money that arrived and whose owner the engine cannot tell; --assign says whose it is.
 
-    It is kept, counted by nobody's account, until you assign it; assigned, it is credited like any other payment.
+    It is kept, counted by nobody's account, until you decide. Assigned, it is credited like any other payment. What
+    strangers sent is --not-ours, in bulk --not-ours-below: it waits no longer and no engine credits it, but it stays on
+    record (--decided) and can still be assigned. Repeating the same command is harmless.
     """
-    if assign is not None:
-        if not reason.strip():
-            raise click.UsageError("--assign needs a --reason")
-        settlement_id, account_id = assign
-        source.assign(settlement_id, account_id, reason=reason, by=by)
-    found = list(every(source.suspense, lambda item: item["settlement_id"]))
+    assign, ours = said["assign"], said["not_ours"]
+    chosen = (assign is not None) + bool(ours) + (said["not_ours_below"] is not None)
+    if chosen > 1:
+        raise click.UsageError("say at most one of --assign, --not-ours and --not-ours-below")
+    if chosen and not reason.strip():
+        raise click.UsageError("a decision needs a --reason")
+    done = _decide_on_suspense(source, reason=reason, by=by, **said) if chosen else ""
+    found = list(every(partial(source.suspense, decided=decided), lambda item: item["settlement_id"]))
     if as_json:
         say(json.dumps(found))
         return
-    if assign is not None:
-        say(f"settlement {assign[0]} is now account {assign[1]}'s")
-    table = make_table("settlement", "amount", "arrived", "details")
+    if done:
+        say(done)
+    table = make_table("settlement", "amount", "state", "arrived", "details")
     for item in found:
         when = datetime.fromtimestamp(item["reported_at"], UTC).isoformat(" ", "seconds")
-        add_row(table, item["settlement_id"], item["amount"], when, json.dumps(item["details"]))
-    print_table(table, f"{count(len(found), 'settlement')} without an owner")
+        add_row(table, item["settlement_id"], item["amount"], _fate(item), when, json.dumps(item["details"]))
+    waiting = sum(item["state"] == "waiting" for item in found)
+    print_table(table, f"{count(waiting, 'settlement')} without an owner")
+
+
+def _decide_on_suspense(
+    source: Source,
+    *,
+    assign: tuple[str, str] | None,
+    not_ours: tuple[str, ...],
+    not_ours_below: Decimal | None,
+    reason: str,
+    by: str,
+) -> str:
+    """Carry out the decision that was said; return what became of it."""
+    if assign is not None:
+        settlement_id, account_id = assign
+        source.assign(settlement_id, account_id, reason=reason, by=by)
+        return f"settlement {settlement_id} is now account {account_id}'s"
+    if not_ours_below is not None:
+        done = source.dismiss_below(not_ours_below, reason=reason, by=by)
+        return f"{count(done, 'settlement')} of less than {not_ours_below:f} dismissed as not ours"
+    for settlement_id in not_ours:
+        source.dismiss(settlement_id, reason=reason, by=by)
+    return f"{count(len(not_ours), 'settlement')} dismissed as not ours"
+
+
+def _fate(item: dict[str, Any]) -> str:
+    if item["state"] == "assigned":
+        return f"account {item['account_id']}, said {item['assigned_by']}: {item['reason']}"
+    return "waiting" if item["state"] == "waiting" else f"not ours, said {item['assigned_by']}: {item['reason']}"
 
 
 @click.command()
@@ -243,8 +281,16 @@ def _print_audit(report: dict[str, Any]) -> None:
             say(f"{what}: {a['amount']} of account {a['account']}, attempt {a['attempt_id']}: {a['reason']}")
     for item in report["unattributed"]:
         say(f"without an owner: {item['amount']}, settlement {item['settlement_id']}")
+    # a server of an earlier version dismisses nothing
+    dismissed = report.get("dismissed", {"count": 0})
+    if dismissed["count"]:
+        say(f"dismissed as not ours: {dismissed['amount']} in all, {count(dismissed['count'], 'settlement')}")
     for problem in report["problems"]:
         say(f"PROBLEM: account {problem['account']!r}, {problem['row']}: {problem['problem']}")
+    _print_verdict(report)
+
+
+def _print_verdict(report: dict[str, Any]) -> None:
     waiting = sum(len(report[kind]) for kind in ("in_doubt", "held", "unattributed"))
     older = report.get("maybe_older")
     if older:

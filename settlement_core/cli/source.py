@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +15,17 @@ import httpx2
 
 from settlement_core.abc import RestorableStore, SharedStore, Store
 from settlement_core.auditing.audit import audit
+from settlement_core.cli.client import answers, open_client
 from settlement_core.cli.following import Heard, follow
 from settlement_core.cli.secrets import without_secrets
 from settlement_core.core.backups import require_restorable
 from settlement_core.http import views
 from settlement_core.store_urls import open_store
 from settlement_core.values.commands import (
+    Applied,
     Assign,
     Command,
+    Dismiss,
     History,
     Overview,
     Pause,
@@ -59,8 +61,8 @@ class Source(Protocol):
         """Return the next attempts after one."""
         ...
 
-    def suspense(self, after: str) -> list[dict[str, Any]]:
-        """Return the next money without an owner after a settlement id."""
+    def suspense(self, after: str, *, decided: bool) -> list[dict[str, Any]]:
+        """Return the next money without an owner after a settlement id; with `decided` also what does not wait."""
         ...
 
     def workers(self) -> dict[str, Any]:
@@ -81,6 +83,14 @@ class Source(Protocol):
 
     def assign(self, settlement_id: str, account_id: str, *, reason: str, by: str) -> None:
         """Say whose money it is."""
+        ...
+
+    def dismiss(self, settlement_id: str, *, reason: str, by: str) -> None:
+        """Say that money is not ours."""
+        ...
+
+    def dismiss_below(self, below: Decimal, *, reason: str, by: str) -> int:
+        """Say so of all that waits of less than an amount; return how many that were."""
         ...
 
     def pause(self, account_id: str, *, paused: bool, reason: str, by: str) -> None:
@@ -138,8 +148,8 @@ def open_source(
     url = admin_url or USUAL_ADMIN_URL
     shown = without_secrets(url)
     if store is None:
-        with _open_client(url, token_file) as client:
-            if admin_url is not None or _answers(client):
+        with open_client(url, token_file) as client:
+            if admin_url is not None or answers(client):
                 yield _Server(client, shown)
                 return
     try:
@@ -152,51 +162,6 @@ def open_source(
         yield _Stopped(books)
     finally:
         books.close()
-
-
-def _open_client(url: str, token_file: str | None) -> httpx2.Client:
-    token = _token(token_file or os.environ.get("SETTLEMENT_ADMIN_TOKEN_FILE"))
-    headers = {"authorization": f"Bearer {token}"} if token else {}
-    return httpx2.Client(base_url=url, timeout=60, trust_env=False, headers=headers, verify=_trust())
-
-
-def _token(path: str | None) -> str | None:
-    """Return the token to show: a file's, or else the variable's; never an argument's, which others can see."""
-    token = os.environ.get("SETTLEMENT_ADMIN_TOKEN", "")
-    if path:
-        try:
-            token = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as problem:
-            raise LocalError(f"the operator's token cannot be read: {problem}") from None
-    token = token.strip()
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise LocalError("the operator's token must be visible ASCII characters without spaces")
-    return token or None
-
-
-def _trust() -> ssl.SSLContext | bool:
-    """Return whom to trust over TLS, and the certificate to show, where the environment says so."""
-    authorities = os.environ.get("SETTLEMENT_ADMIN_CA")
-    certificate = os.environ.get("SETTLEMENT_ADMIN_CERTIFICATE")
-    if not authorities and not certificate:
-        return True
-    try:
-        context = ssl.create_default_context(cafile=authorities or None)
-        if certificate:
-            # an empty password makes an encrypted key an error, where None would ask the terminal
-            context.load_cert_chain(certificate, password="")
-    except (OSError, ValueError) as problem:
-        raise LocalError(f"cannot use SETTLEMENT_ADMIN_CA or SETTLEMENT_ADMIN_CERTIFICATE: {problem}") from None
-    return context
-
-
-def _answers(client: httpx2.Client) -> bool:
-    try:
-        answer = client.get("/statistics")
-    except httpx2.TransportError:
-        return False
-    # a server that refuses us is no less one
-    return answer.is_success or answer.headers.get("content-type") == "application/problem+json"
 
 
 class _Stopped:
@@ -222,8 +187,8 @@ class _Stopped:
         found = self._ask(History(account_id=account, states=wanted, limit=PAGE, **start))
         return [views.attempt_view(attempt) for attempt in found]
 
-    def suspense(self, after: str) -> list[dict[str, Any]]:
-        return [views.suspense_view(item) for item in self._ask(Suspense(after=after, limit=PAGE))]
+    def suspense(self, after: str, *, decided: bool) -> list[dict[str, Any]]:
+        return [views.suspense_view(item) for item in self._ask(Suspense(after=after, limit=PAGE, assigned=decided))]
 
     def workers(self) -> dict[str, Any]:
         partitions: int = getattr(self._store, "partitions", 1)
@@ -256,6 +221,20 @@ class _Stopped:
 
     def assign(self, settlement_id: str, account_id: str, *, reason: str, by: str) -> None:
         self._decide(Assign(settlement_id=settlement_id, account_id=account_id, reason=reason, by=by, at=time.time()))
+
+    def dismiss(self, settlement_id: str, *, reason: str, by: str) -> None:
+        self._decide(Dismiss(settlement_id=settlement_id, reason=reason, by=by, at=time.time()))
+
+    def dismiss_below(self, below: Decimal, *, reason: str, by: str) -> int:
+        refuse_sealed(self._ask(SEAL))
+        done, found = 0, self._ask(Suspense(limit=PAGE))
+        while found:
+            told: dict[str, Any] = {"reason": reason, "by": by, "at": time.time()}
+            chosen = [Dismiss(settlement_id=item.settlement_id, **told) for item in found if item.amount < below]
+            results = self._store.apply(chosen)
+            done += sum(isinstance(result, Applied) and result.changed for result in results)
+            found = self._ask(Suspense(after=found[-1].settlement_id, limit=PAGE))
+        return done
 
     def pause(self, account_id: str, *, paused: bool, reason: str, by: str) -> None:
         self._decide(Pause(account_id=account_id, paused=paused, reason=reason, by=by, at=time.time()))
@@ -317,8 +296,9 @@ class _Server:
         found: list[dict[str, Any]] = self._request("GET", "/attempts", params=params)
         return found
 
-    def suspense(self, after: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._request("GET", "/suspense", params={"after": after, "limit": PAGE})
+    def suspense(self, after: str, *, decided: bool) -> list[dict[str, Any]]:
+        params = {"after": after, "limit": PAGE, "decided": str(decided).lower()}
+        found: list[dict[str, Any]] = self._request("GET", "/suspense", params=params)
         return found
 
     def workers(self) -> dict[str, Any]:
@@ -352,6 +332,19 @@ class _Server:
     def assign(self, settlement_id: str, account_id: str, *, reason: str, by: str) -> None:
         content = {"settlement_id": settlement_id, "account_id": account_id, "reason": reason, "by": by}
         self._request("POST", "/suspense/assign", json=content)
+
+    def dismiss(self, settlement_id: str, *, reason: str, by: str) -> None:
+        content = {"settlement_id": settlement_id, "reason": reason, "by": by}
+        self._request("POST", "/suspense/dismiss", json=content)
+
+    def dismiss_below(self, below: Decimal, *, reason: str, by: str) -> int:
+        content = {"below": f"{below:f}", "reason": reason, "by": by}
+        done = self._request("POST", "/suspense/dismiss", json=content)
+        number: int = done["dismissed"]
+        while done["after"] is not None:
+            done = self._request("POST", "/suspense/dismiss", json=content | {"after": done["after"]})
+            number += done["dismissed"]
+        return number
 
     def pause(self, account_id: str, *, paused: bool, reason: str, by: str) -> None:
         path = f"/accounts/{quote(account_id, safe='')}/{'pause' if paused else 'resume'}"

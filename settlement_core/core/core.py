@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 
@@ -39,6 +39,7 @@ from settlement_core.values.commands import (
     Assign,
     CloseAccount,
     Command,
+    Dismiss,
     Enqueue,
     Entered,
     OpenAccount,
@@ -61,6 +62,7 @@ from settlement_core.values.events import (
     DecisionTaken,
     EngineMisbehaved,
     MessageFailed,
+    MoneyDismissed,
     SettlementRequested,
 )
 from settlement_core.values.identifiers import check_account_id, check_key
@@ -71,6 +73,9 @@ from settlement_core.values.sealing import SEAL, refuse_sealed
 __all__ = ["Core", "CoreStatistics", "open_core"]
 
 T = TypeVar("T")
+
+Decision: TypeAlias = Resolve | Release | Assign | Dismiss | Pause
+"""What an operator decides."""
 
 
 class Core:
@@ -179,15 +184,15 @@ class Core:
 
     async def ask_together(self, commands: Sequence[Command[Any]]) -> list[Result]:
         """Have several queries answered in a row, with nothing in between; refusals come back as values."""
-        handles = [self._offer(command) for command in commands]
-        for handle in handles:
-            with contextlib.suppress(LocalError):
-                await handle.wait()
-        return [handle.result for handle in handles]
+        return await _answers([self._offer(command) for command in commands])
 
-    async def decide(self, command: Resolve | Release | Assign | Pause) -> None:
+    async def decide(self, command: Decision) -> None:
         """Carry out what a person decided about money set aside, or an account; it then goes on with what follows."""
         await self._request(command, partial(self._decided, command))
+
+    async def decide_together(self, commands: Sequence[Decision]) -> list[Result]:
+        """Carry out several decisions in a row; refusals come back as values."""
+        return await _answers([self._offer(command, partial(self._decided, command)) for command in commands])
 
     def try_settlement(self, account_id: str) -> None:
         """Have the account try again now, whatever it waits for."""
@@ -270,9 +275,16 @@ class Core:
                 SettlementRequested(account_id=command.account_id, key=command.entry_id, amount=command.amount)
             )
 
-    def _decided(self, command: Resolve | Release | Assign | Pause, result: Applied | Entered, _: int) -> None:
+    def _decided(self, command: Decision, result: Applied | Entered, _: int) -> None:
+        repeated = result.replay if isinstance(result, Entered) else not result.changed
+        if isinstance(command, Dismiss):
+            if not repeated:
+                self._context.observe(
+                    MoneyDismissed(settlement_id=command.settlement_id, by=command.by, reason=command.reason)
+                )
+            return
         self._supervisor.nudge(command.account_id)
-        if result.replay if isinstance(result, Entered) else not result.changed:
+        if repeated:
             return
         what = command.attempt_id if isinstance(command, Resolve | Release) else ""
         decision = type(command).__name__.lower()
@@ -304,6 +316,13 @@ class Core:
     def _message_failed(self, account_id: str, reason: str) -> MessageNotHandled:
         self._context.observe(MessageFailed(account_id=account_id, reason=reason))
         return MessageNotHandled(account_id, reason)
+
+
+async def _answers(handles: Sequence[Handle[Any]]) -> list[Result]:
+    for handle in handles:
+        with contextlib.suppress(LocalError):
+            await handle.wait()
+    return [handle.result for handle in handles]
 
 
 @asynccontextmanager

@@ -86,7 +86,7 @@ class Services:
             await self._take_up(entry)
 
     async def _take_up(self, entry: Enqueue) -> None:
-        """Credit what the engine could not attribute before, and can by now; refuse what an operator gave to another.
+        """Credit what the engine could not attribute before, and can by now; refuse what an operator decided otherwise.
 
         An engine scans again after a crash, and may know meanwhile who paid: that is no second payment.
         """
@@ -97,6 +97,7 @@ class Services:
             by="engine",
             at=self._now(),
             amount=entry.amount,
+            learned=True,
         )
         await self._journal.submit(taken, partial(self._received, entry)).wait()
 

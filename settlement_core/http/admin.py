@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from settlement_core.auditing.audit import AuditReport, audit_steps
 from settlement_core.core.core import Core
+from settlement_core.core.dismissing import dismiss_below
 from settlement_core.http import views
 from settlement_core.http.answering import MAX_PAGE, answering, read_flag, read_limit, response_of
 from settlement_core.http.app import make_quart
@@ -26,14 +28,25 @@ from settlement_core.http.dashboard import add_dashboard
 from settlement_core.http.events import add_events
 from settlement_core.http.finding import find_accounts
 from settlement_core.http.health import add_health
-from settlement_core.http.openapi_admin import AMOUNT, describe_admin_api
+from settlement_core.http.openapi_admin import describe_admin_api
+from settlement_core.http.openapi_decisions import AMOUNT
 from settlement_core.http.problems import BadJson
 from settlement_core.http.responses import problem_of
 from settlement_core.http.summing import Summaries
 from settlement_core.observers.activity import SPANS, Activity
 from settlement_core.observers.feed import EventFeed
 from settlement_core.values.amounts import check_amount
-from settlement_core.values.commands import Assign, History, Overview, Pause, Release, Resolve, Suspense, Workers
+from settlement_core.values.commands import (
+    Assign,
+    Dismiss,
+    History,
+    Overview,
+    Pause,
+    Release,
+    Resolve,
+    Suspense,
+    Workers,
+)
 from settlement_core.values.errors import InvalidAmount, UnknownAccount
 from settlement_core.values.json_text import is_too_deep
 from settlement_core.values.records import AttemptState
@@ -68,6 +81,7 @@ def create_admin_app(
     app.register_error_handler(HTTPException, _refused_by_quart)
     _add_queries(app, core)
     _add_actions(app, core)
+    _add_suspense(app, core)
     _add_description(app)
     add_health(app, core)
     add_backup(app, core)
@@ -131,12 +145,6 @@ def _add_queries(app: Quart, core: Core) -> None:
     @answering()
     async def summary() -> Any:
         return await summaries.look()
-
-    @app.get("/suspense")
-    @answering("after", "limit")
-    async def suspense() -> Any:
-        found = await core.ask(Suspense(after=request.args.get("after", ""), limit=read_limit()))
-        return [views.suspense_view(item) for item in found]
 
     @app.get("/workers")
     @answering()
@@ -209,12 +217,34 @@ def _add_actions(app: Quart, core: Core) -> None:
         core.try_settlement(account_id)
         return {}
 
+
+def _add_suspense(app: Quart, core: Core) -> None:
+    @app.get("/suspense")
+    @answering("after", "limit", "decided")
+    async def suspense() -> Any:
+        after, decided = request.args.get("after", ""), read_flag("decided")
+        found = await core.ask(Suspense(after=after, limit=read_limit(), assigned=decided))
+        return [views.suspense_view(item) for item in found]
+
     @app.post("/suspense/assign")
     @answering()
     async def assign() -> Any:
         told = await _told("settlement_id", "account_id", "reason", "by")
         await core.decide(Assign(**told, at=time.time()))
         return {}
+
+    @app.post("/suspense/dismiss")
+    @answering()
+    async def dismiss() -> Any:
+        told = await _told("reason", "by", optional=("settlement_id", "below", "after"))
+        said = {"reason": told["reason"], "by": told["by"], "at": time.time()}
+        if ("settlement_id" in told) is ("below" in told):
+            raise BadJson("say exactly one of settlement_id and below; nothing was recorded")
+        if "below" in told:
+            done = await dismiss_below(core, _amount(told["below"]), after=told.get("after", ""), **said)
+            return {"dismissed": done.count, "after": done.after}
+        await core.decide(Dismiss(settlement_id=told["settlement_id"], **said))
+        return {"dismissed": 1, "after": None}
 
 
 def _add_description(app: Quart) -> None:
@@ -268,8 +298,8 @@ def _states() -> frozenset[AttemptState]:
         raise BadJson(f"state is one of {', '.join(AttemptState)}") from None
 
 
-async def _told(*names: str) -> dict[str, Any]:
-    """Return the texts a person gave, all of them non-empty."""
+async def _told(*names: str, optional: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the texts a person gave, all of them non-empty; the optional ones if they are there."""
     if request.mimetype != "application/json":
         raise BadJson("Content-Type must be application/json; nothing was recorded")
     try:
@@ -279,7 +309,7 @@ async def _told(*names: str) -> dict[str, Any]:
         content = None
     if not isinstance(content, dict):
         raise BadJson("the body must be a JSON object; nothing was recorded")
-    told = {name: content.get(name) for name in names}
+    told = {name: content.get(name) for name in (*names, *(name for name in optional if name in content))}
     missing = [name for name, text in told.items() if not isinstance(text, str) or not text.strip()]
     if missing:
         raise BadJson(f"the text of {', '.join(missing)} is missing; nothing was recorded")

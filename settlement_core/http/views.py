@@ -55,7 +55,8 @@ def attempt_view(attempt: Attempt) -> dict[str, Any]:
 
 def suspense_view(item: SuspenseItem) -> dict[str, Any]:
     """Return money whose owner is unknown, or was."""
-    return asdict(item) | {"amount": f"{item.amount:f}"}
+    state = "waiting" if item.waiting else "dismissed" if item.dismissed else "assigned"
+    return asdict(item) | {"amount": f"{item.amount:f}", "state": state}
 
 
 def workers_view(workers: Sequence[WorkerOverview], *, shared: bool, partitions: int) -> dict[str, Any]:

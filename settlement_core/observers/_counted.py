@@ -93,6 +93,7 @@ COUNTED: Final[Mapping[type[e.Event], Counted]] = MappingProxyType(
         e.MoneyUnattributed: Counted(
             name="unattributed", says="Incoming settlements whose owner nobody can tell", amount="amount"
         ),
+        e.MoneyDismissed: Counted(name="dismissed", says="Incoming settlements that an operator dismissed as not ours"),
         e.AttemptWaiting: Counted(name="retries", says="Times that a try was put off for later", label=_DIRECTION),
         e.AccountReady: Counted(name="account_steps", says="Steps finished on accounts themselves", label=_STEP),
         e.StepFailed: Counted(

@@ -16,7 +16,7 @@ from settlement_core.values.errors import SuspenseConflict, UnknownSuspense
 from settlement_core.values.lived import advance
 from settlement_core.values.records import AccountState, Direction, Pausing
 
-__all__ = ["assign", "close_account", "finish_step", "open_account", "pause", "put", "suspend", "tick"]
+__all__ = ["assign", "close_account", "dismiss", "finish_step", "open_account", "pause", "put", "suspend", "tick"]
 
 # accounts
 
@@ -118,6 +118,17 @@ def assign(session: Session, command: c.Assign) -> c.Entered:
         told = (command.reason, command.by)
         session.execute(_ASSIGN, (command.account_id, *told, command.at, command.settlement_id))
     return entered
+
+
+def dismiss(session: Session, command: c.Dismiss) -> c.Applied:
+    """Have the money wait for nobody any more."""
+    item = find_suspense(session, command.settlement_id)
+    if item is None:
+        raise UnknownSuspense(command.settlement_id)
+    changed = decisions.may_dismiss(item)
+    if changed:
+        session.execute(_ASSIGN, (None, command.reason, command.by, command.at, command.settlement_id))
+    return c.Applied(changed=changed)
 
 
 # the engine's own values

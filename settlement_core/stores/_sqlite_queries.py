@@ -185,13 +185,13 @@ def entries(session: Session, command: c.Entries) -> list[Entry]:
 
 
 _SUSPENSE = f"SELECT {SUSPENSE_COLUMNS} FROM suspense WHERE settlement_id > ? ORDER BY settlement_id LIMIT ?"
-_SUSPENSE_UNASSIGNED = f"""
-    SELECT {SUSPENSE_COLUMNS} FROM suspense INDEXED BY suspense_unassigned
-    WHERE account_id IS NULL AND settlement_id > ? ORDER BY settlement_id LIMIT ?
+_SUSPENSE_WAITING = f"""
+    SELECT {SUSPENSE_COLUMNS} FROM suspense INDEXED BY suspense_waiting
+    WHERE account_id IS NULL AND assigned_at IS NULL AND settlement_id > ? ORDER BY settlement_id LIMIT ?
 """
 
 
 def suspense(session: Session, command: c.Suspense) -> list[SuspenseItem]:
     """Return one page of money whose owner is, or was, unknown."""
-    query = _SUSPENSE if command.assigned else _SUSPENSE_UNASSIGNED
+    query = _SUSPENSE if command.assigned else _SUSPENSE_WAITING
     return [suspense_of(row) for row in session.execute(query, (command.after, command.limit))]

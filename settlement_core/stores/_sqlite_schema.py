@@ -132,5 +132,13 @@ _STORE = (
     "CREATE INDEX entries_settlement ON entries (entry_id) WHERE kind = 0 AND direction = 1",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PAUSING, _STORE)
+# money that was dismissed waits no longer: with it, what waits would take long to find
+_DISMISSED = (
+    """
+    CREATE INDEX suspense_waiting ON suspense (settlement_id) WHERE account_id IS NULL AND assigned_at IS NULL
+    """,
+    "DROP INDEX suspense_unassigned",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PAUSING, _STORE, _DISMISSED)
 """Statements that lead from one version to the next; the file's `PRAGMA user_version` counts those applied."""

@@ -78,6 +78,7 @@ _HANDLERS: dict[type, _Handler] = {
     c.Resolve: _sqlite_attempts.resolve,
     c.Suspend: _sqlite_accounts.suspend,
     c.Assign: _sqlite_accounts.assign,
+    c.Dismiss: _sqlite_accounts.dismiss,
     c.Pause: _sqlite_accounts.pause,
     c.Put: _sqlite_accounts.put,
     c.Prune: _sqlite_entries.prune,

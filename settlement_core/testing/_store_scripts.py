@@ -203,7 +203,9 @@ def _upkeep() -> st.SearchStrategy[c.Command[Any]]:
             reason=_reasons,
             by=st.just("carol"),
             at=_times,
+            learned=st.sampled_from((False, False, True)),
         ),
+        st.builds(c.Dismiss, settlement_id=settlement_ids, reason=_reasons, by=st.just("dave"), at=_times),
         st.builds(c.Put, account_id=owners, key=st.sampled_from(KEYS), value=st.one_of(st.none(), _json)),
         # whatever the order in which a store forgets, all that may be forgotten is
         st.builds(c.Prune, before=_times, limit=st.just(10_000)),

@@ -60,11 +60,7 @@ def tours() -> list[list[Step]]:
         *(release("x"), release("x"), claim("y", i), claim("y", i), hold("x"), release("x"), resolve("x", "2")),
         *(claim("y", i, max_integer=9), close("y", "3"), enter("z", "0.123", i), claim("z", i, max_integer=20)),
         *(hold("z"), claim("v", i), resolve("z", "0"), claim("v", i), note("v", "1")),
-        # money without an owner
-        c.Suspend(settlement_id="s", amount=Decimal(4), details={"n": 1}, at=HOUR),
-        c.Suspend(settlement_id="s", amount=Decimal(5), details={"n": 1}, at=HOUR),
-        *(c.Assign(settlement_id="s", account_id=owner, at=HOUR, **told) for owner in (ACCOUNTS[2], alice, alice)),
-        c.Assign(settlement_id="s", account_id=ACCOUNTS[1], at=HOUR, **told),
+        *_unattributed(alice),
         # a tombstone drains, takes what comes in, answers replays, and is torn down when nothing more can go out
         c.CloseAccount(account_id=alice, at=HOUR, tear_down=True),
         *(enter("4", "1"), enter("3", "7"), enter("u", "1", i), claim("e"), close("e", "0"), claim("f")),
@@ -83,6 +79,26 @@ def tours() -> list[list[Step]]:
     ]
     tour += _paused()
     return [[Step((command,), reopen=True) for command in tour], [Step(tuple(tour), whole_again=True, fail_after=150)]]
+
+
+def _unattributed(alice: str) -> list[c.Command[Any]]:
+    """Assign money without an owner, and dismiss it: then it waits no longer, and only an operator can assign it."""
+    told: dict[str, Any] = {"reason": "seen", "by": "carol"}
+    incoming = Direction.INCOMING
+    credit = c.Enqueue(account_id=alice, direction=incoming, entry_id="t", amount=Decimal(1), at=HOUR)
+    return [
+        c.Suspend(settlement_id="s", amount=Decimal(4), details={"n": 1}, at=HOUR),
+        c.Suspend(settlement_id="s", amount=Decimal(5), details={"n": 1}, at=HOUR),
+        *(c.Assign(settlement_id="s", account_id=owner, at=HOUR, **told) for owner in (ACCOUNTS[2], alice, alice)),
+        c.Assign(settlement_id="s", account_id=ACCOUNTS[1], at=HOUR, **told),
+        *(c.Dismiss(settlement_id=which, at=HOUR, **told) for which in ("s", "nothing")),
+        *(c.Suspend(settlement_id=which, amount=Decimal(1), details="spam", at=HOUR) for which in ("t", "u")),
+        *(c.Dismiss(settlement_id="t", reason=reason, by="dave", at=HOUR) for reason in ("spam", "again")),
+        *(c.Suspense(), c.Suspense(assigned=True), credit),
+        c.Suspend(settlement_id="t", amount=Decimal(1), details="spam", at=HOUR),
+        *(c.Assign(settlement_id="t", account_id=alice, at=HOUR, learned=learned, **told) for learned in (True, False)),
+        c.Dismiss(settlement_id="t", at=HOUR, **told),
+    ]
 
 
 def _notes(account_id: str) -> list[c.Command[Any]]:

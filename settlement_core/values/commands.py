@@ -32,6 +32,7 @@ __all__ = [
     "Close",
     "CloseAccount",
     "Command",
+    "Dismiss",
     "Due",
     "Enqueue",
     "Entered",
@@ -136,7 +137,7 @@ class Enqueue(Command[Entered]):
     has one, or not at all: a request that was given up must not be recorded later. A replay is recognised at any time.
 
     Refused: `UnknownAccount`, `IdempotencyConflict`, `TooLate`; `SuspenseConflict` for incoming money whose settlement
-    id is kept as unattributed, or was assigned to another account.
+    id is kept as unattributed, was dismissed, or was assigned to another account.
     """
 
     account_id: str
@@ -252,7 +253,7 @@ class Suspend(Command[Applied]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assign(Command[Entered]):
-    """A person says whose the money is: it becomes an incoming entry of that account.
+    """A person says whose the money is: it becomes an incoming entry of that account, even if it was dismissed.
 
     Refused: `UnknownSuspense`, `SuspenseConflict`, also if another account was credited under the same settlement id,
     and as `Enqueue`.
@@ -265,6 +266,26 @@ class Assign(Command[Entered]):
     at: float
     amount: Decimal | None = None
     """What it must be of, if that is known."""
+    learned: bool = False
+    """An engine says so, not an operator: refused for money that an operator dismissed."""
+
+    def __post_init__(self) -> None:
+        """Make its text whole."""
+        make_whole(self, "reason", "by")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dismiss(Command[Applied]):
+    """An operator says that the money is not ours: it waits no longer, and is credited to nobody.
+
+    It stays on record, and an operator who finds out better can still assign it; an engine cannot. The same again
+    changes nothing, not even the reason. Refused: `UnknownSuspense`; `SuspenseConflict` once it is assigned.
+    """
+
+    settlement_id: str
+    reason: str
+    by: str
+    at: float
 
     def __post_init__(self) -> None:
         """Make its text whole."""

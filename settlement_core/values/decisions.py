@@ -22,6 +22,7 @@ __all__ = [
     "may_assign",
     "may_close",
     "may_credit",
+    "may_dismiss",
     "may_hold",
     "may_note",
     "may_release",
@@ -144,8 +145,7 @@ def may_resolve(attempt: Attempt, command: Resolve) -> bool:
 def may_credit(item: SuspenseItem | None, account_id: str, settlement_id: str) -> None:
     """Refuse to credit a settlement by its id that is kept as unattributed, unless it was assigned to this account."""
     if item is not None and item.account_id != account_id:
-        where = "is kept as unattributed" if item.account_id is None else f"was assigned to account {item.account_id!r}"
-        raise SuspenseConflict(settlement_id, f"{where}, and is not credited to account {account_id!r} as well")
+        raise SuspenseConflict(settlement_id, f"{_fate(item)}, and is not credited to account {account_id!r} as well")
 
 
 def refuse_credited(settlement_id: str, account_id: str) -> NoReturn:
@@ -159,11 +159,26 @@ def may_assign(item: SuspenseItem, command: Assign) -> bool:
     if command.amount is not None and command.amount != item.amount:
         problem = f"was first reported with {item.amount:f}, now with {command.amount:f}"
         raise SuspenseConflict(item.settlement_id, problem)
+    if item.dismissed and command.learned:
+        raise SuspenseConflict(item.settlement_id, f"{_fate(item)}: only an operator can assign it")
     if item.account_id is None:
         return True
     if item.account_id != account_id:
         raise SuspenseConflict(item.settlement_id, f"is already assigned to account {item.account_id!r}")
     return False
+
+
+def may_dismiss(item: SuspenseItem) -> bool:
+    """Decide on a Dismiss: an item that waits for an operator."""
+    if item.account_id is not None:
+        raise SuspenseConflict(item.settlement_id, f"is already assigned to account {item.account_id!r}")
+    return item.waiting
+
+
+def _fate(item: SuspenseItem) -> str:
+    if item.account_id is not None:
+        return f"was assigned to account {item.account_id!r}"
+    return f"was dismissed as not ours by {item.assigned_by!r}" if item.dismissed else "is kept as unattributed"
 
 
 def refuse_claim(known: Attempt) -> NoReturn:

@@ -40,6 +40,7 @@ __all__ = [
     "Event",
     "LeaseGone",
     "MessageFailed",
+    "MoneyDismissed",
     "MoneyUnattributed",
     "MovedMoreThanKnown",
     "MovedUnrecorded",
@@ -256,12 +257,22 @@ class MessageFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoneyUnattributed(Event):
-    """Money arrived whose owner the engine cannot tell; an operator can assign it."""
+    """Money arrived whose owner the engine cannot tell; an operator can assign it, or dismiss it as not ours."""
 
     level: ClassVar[str] = "error"
     text: ClassVar[str] = "unattributed settlement {settlement_id} of {amount}"
     settlement_id: str
     amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoneyDismissed(Event):
+    """An operator decided, for the first time, that unattributed money is not ours: it is credited to nobody."""
+
+    text: ClassVar[str] = "unattributed settlement {settlement_id}: {by} decided that it is not ours: {reason}"
+    settlement_id: str
+    by: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

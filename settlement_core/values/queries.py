@@ -92,7 +92,7 @@ class Entries(Command[list[Entry]]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspense(Command[list[SuspenseItem]]):
-    """Unattributed money in order of settlement ids, after `after`; assigned items too if `assigned`."""
+    """Unattributed money that waits, in order of settlement ids, after `after`; with `assigned` all there ever was."""
 
     after: str = ""
     limit: int = 100

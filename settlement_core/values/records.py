@@ -201,7 +201,12 @@ class AccountOverview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuspenseItem:
-    """Money whose owner the engine cannot tell; `account_id` is set once a person has assigned it."""
+    """Money whose owner the engine cannot tell.
+
+    Attributes:
+        account_id: whose it is, once an operator has assigned it.
+        reason, assigned_by, assigned_at: why, by whom and when it was assigned, or dismissed as not ours.
+    """
 
     settlement_id: str
     amount: Decimal
@@ -211,6 +216,16 @@ class SuspenseItem:
     reason: str = ""
     assigned_by: str = ""
     assigned_at: float | None = None
+
+    @property
+    def dismissed(self) -> bool:
+        """Tell whether an operator has said that it is not ours, and nobody has assigned it since."""
+        return self.account_id is None and self.assigned_at is not None
+
+    @property
+    def waiting(self) -> bool:
+        """Tell whether it waits for an operator."""
+        return self.assigned_at is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -343,6 +343,16 @@ class Books:
             )
         return entered
 
+    def _dismiss(self, command: c.Dismiss) -> c.Applied:
+        item = self.suspense.get(command.settlement_id)
+        if item is None:
+            raise UnknownSuspense(command.settlement_id)
+        changed = decisions.may_dismiss(item)
+        if changed:
+            item = replace(item, reason=command.reason, assigned_by=command.by, assigned_at=command.at)
+            self.suspense[command.settlement_id] = item
+        return c.Applied(changed=changed)
+
     # the engine's notes, and forgetting
 
     def _put(self, command: c.Put) -> c.Applied:
@@ -435,7 +445,7 @@ class Books:
         items = (
             item
             for item in self.suspense.values()
-            if item.settlement_id > command.after and (command.assigned or item.account_id is None)
+            if item.settlement_id > command.after and (command.assigned or item.waiting)
         )
         return heapq.nsmallest(command.limit, items, key=lambda item: item.settlement_id)
 
@@ -453,6 +463,7 @@ class Books:
         c.Resolve: _resolve,
         c.Suspend: _suspend,
         c.Assign: _assign,
+        c.Dismiss: _dismiss,
         c.Put: _put,
         c.Get: _get,
         c.Values: _values,

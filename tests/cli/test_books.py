@@ -148,7 +148,10 @@ def test_the_audit_tells_what_waits_for_a_person(steady: Trouble) -> None:
         (("resolve", "DOUBT", "--reason", " ", "--all"), "reason"),
         (("resolve", "DOUBT", "--reason", "r", "--release"), "cannot release attempt"),
         (("resolve", "nobody-knows-this", "--reason", "r", "--all"), "no attempt has the id 'nobody-knows-this'"),
-        (("suspense", "--assign", "tx 7", "alice"), "--assign needs a --reason"),
+        (("suspense", "--assign", "tx 7", "alice"), "a decision needs a --reason"),
+        (("suspense", "--not-ours", "tx 7"), "a decision needs a --reason"),
+        (("suspense", "--not-ours", "tx 9", "--reason", "r"), "no unattributed settlement 'tx 9'"),
+        (("suspense", "--not-ours", "tx 7", "--not-ours-below", "1", "--reason", "r"), "say at most one of --assign, "),
         (("suspense", "--assign", "tx 7", "nobody", "--reason", "r"), "account 'nobody' does not exist"),
         (("suspense", "--assign", "tx 9", "alice", "--reason", "r"), "no unattributed settlement 'tx 9'"),
         (("attempts", "--state", "lost"), "'lost' is not one of"),
@@ -287,6 +290,34 @@ def test_the_stopped_server_s_store_tells_and_takes_the_same(trouble: Trouble) -
     assert said.splitlines()[-1] == (
         "your money is all right: the books agree to the last digit, and nothing waits for you"
     )
+
+
+def test_money_that_is_not_ours_is_dismissed_on_a_server_and_on_its_store(trouble: Trouble) -> None:
+    """One by one or all below an amount; it is listed with who said so, audited, and can still be assigned."""
+    server, online, store = trouble.server, ("--admin-url", trouble.server.admin_url), ("--store", trouble.store)
+    told = ("--reason", "spam", "--by", "ann")
+    for _ in range(2):
+        said = run("suspense", "--not-ours", "tx 8", *told, *online).stdout.splitlines()
+        assert said[0] == "1 settlement dismissed as not ours"
+        assert said[-1] == "1 settlement without an owner"
+    assert [item["settlement_id"] for item in run_json("suspense", *online)] == ["tx 7"]
+    assert "not ours, said ann: spam" in run("suspense", "--decided", *online).stdout
+    assert "dismissed as not ours: 8 in all, 1 settlement" in run("audit", *online).stdout
+    said = run("suspense", "--not-ours-below", "7", *told, *online).stdout.splitlines()
+    assert said[0] == "0 settlements of less than 7 dismissed as not ours"
+    assert server.stop() == 0
+    said = run("suspense", "--not-ours-below", "7.01", *told, *store).stdout.splitlines()
+    assert said[0] == "1 settlement of less than 7.01 dismissed as not ours"
+    assert run_json("suspense", *store) == []
+    assert run_json("audit", *store)["dismissed"] == {"count": 2, "amount": "15"}
+    held = run_json("attempts", "--state", "held", *store)[0]["id"]
+    run("resolve", held, "--all", "--reason", "the connector has it", *store)
+    run("suspense", "--assign", "tx 7", "alice", "--reason", "asked", *store)
+    run("suspense", "--not-ours", "tx 8", *told, *store)
+    server.start()
+    until(lambda: trouble.connector.total("alice") == 7)
+    assert server.stop() == 0
+    assert trouble.connector.total("alice") == 7
 
 
 def test_a_store_that_was_tampered_with_fails_the_audit(trouble: Trouble) -> None:

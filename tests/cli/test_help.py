@@ -26,7 +26,7 @@ WORDS = {
     "attempts": ["--state", "in_doubt", "oldest first"],
     "resolve": ["ATTEMPT_ID", "--settled", "--all", "--nothing", "--release", "--reason", "moves real money"],
     "release": ["--all-held", "--account", "--reason", "under its own key"],
-    "suspense": ["--assign", "whose owner the engine cannot tell"],
+    "suspense": ["--assign", "--not-ours", "--not-ours-below", "--decided", "whose owner the engine cannot tell"],
     "pause": ["ACCOUNT", "--reason", "--by", "under way goes on to its end"],
     "resume": ["ACCOUNT", "--reason", "beginning with what has waited"],
     "settle": ["ACCOUNT", "nothing twice"],

@@ -56,6 +56,7 @@ class _Told:
             "accounts": [],
             "held": [],
             "maybe_older": ODD,
+            "dismissed": {"count": 1, "amount": "1"},
             "in_doubt": [{"amount": "1", "account": ODD, "attempt_id": ODD, "reason": ODD}],
             "unattributed": [{"amount": "1", "settlement_id": ODD}],
             "problems": [{"account": ODD, "row": ODD, "problem": ODD}],
@@ -65,17 +66,22 @@ class _Told:
         """Return an alarm."""
         return {"engine": ODD, "status": {ODD: ODD, "alarm": ODD}}
 
-    def suspense(self, after: str) -> list[dict[str, Any]]:
+    def suspense(self, after: str, *, decided: bool) -> list[dict[str, Any]]:
         """Return one page."""
-        details = {"memo": ODD}
-        return [] if after else [{"settlement_id": ODD, "amount": "1", "reported_at": 0.0, "details": details}]
+        item: dict[str, Any] = {"settlement_id": ODD, "amount": "1", "reported_at": 0.0, "details": {"memo": ODD}}
+        told = {"state": "dismissed" if decided else "waiting", "assigned_by": ODD, "reason": ODD}
+        return [] if after else [item | told]
+
+
+UNSAID = {"assign": None, "not_ours": (), "not_ours_below": None, "reason": "", "by": ""}
 
 
 def test_no_command_prints_a_terminal_code_from_outside(capsys: pytest.CaptureFixture[str]) -> None:
     """Of audits, alarms, memos, ids and errors: a line stays one line, and no cursor moves."""
     books: Any = _Told()
-    for command, options in ((audit, {}), (engine, {}), (suspense, {"assign": None, "reason": "", "by": ""})):
-        inner: Any = command.callback.__wrapped__  # type: ignore[union-attr]
+    lists: list[Any] = [(suspense, {**UNSAID, "decided": decided}) for decided in (False, True)]
+    for command, options in ((audit, {}), (engine, {}), *lists):
+        inner: Any = command.callback.__wrapped__
         for as_json in (False, True):
             with suppress(SystemExit):
                 inner(books, as_json=as_json, **options)

@@ -13,8 +13,9 @@ import pytest
 
 from settlement_core.abc import Acknowledged, CreditOutcome, Refused, Unanswered
 from settlement_core.core.config import CoreConfig
+from settlement_core.core.dismissing import PAGE, dismiss_below
 from settlement_core.values.backoff import Backoff
-from settlement_core.values.commands import Assign, Release, Resolve, Suspense
+from settlement_core.values.commands import Assign, Dismiss, Release, Resolve, Suspense
 from settlement_core.values.errors import (
     IdempotencyConflict,
     InvalidAmount,
@@ -22,7 +23,7 @@ from settlement_core.values.errors import (
     SuspenseConflict,
     UnknownAccount,
 )
-from settlement_core.values.events import CreditBlocked, CreditHeld, MoneyUnattributed
+from settlement_core.values.events import CreditBlocked, CreditHeld, MoneyDismissed, MoneyUnattributed
 from settlement_core.values.records import AttemptState
 from tests.core.worlds import D, FakeConnector, MinimalEngine, World, until
 
@@ -442,3 +443,53 @@ async def test_settlement_an_operator_assigned_is_not_credited_to_another_accoun
         await until(lambda: world.connector.total() == 12)
     assert world.account("alice").incoming.settled == 7
     assert world.account("bob").incoming.settled == 5
+
+
+async def test_settlement_an_operator_dismissed_is_credited_to_nobody_until_one_assigns_it() -> None:
+    """The engine is told so however often it scans again; a decision that is repeated is one event."""
+    world = World(MinimalEngine())
+    dismiss = Dismiss(settlement_id="tx1:0", reason="spam", by="ann", at=1.0)
+    async with world.core() as core:
+        await core.create_account("alice")
+        (services,) = world.services
+        for _ in range(2):
+            await services.report_unattributed("tx1:0", D(5), None)
+            await core.decide(dismiss)
+            with pytest.raises(SuspenseConflict, match="dismissed as not ours by 'ann'"):
+                await services.credit_settlement("alice", D(5), "tx1:0")
+        assert await core.ask(Suspense()) == []
+        await anyio.sleep(3600)
+        assert world.connector.total() == 0
+        assert [event.settlement_id for event in world.ears.of(MoneyDismissed)] == ["tx1:0"]
+        for _ in range(2):
+            await core.decide(Assign(settlement_id="tx1:0", account_id="alice", reason="r", by="b", at=2.0))
+            await services.credit_settlement("alice", D(5), "tx1:0")
+        await until(lambda: world.connector.total() == 5)
+        with pytest.raises(SuspenseConflict, match="already assigned to account 'alice'"):
+            await core.decide(dismiss)
+    assert world.account().incoming.settled == 5
+    assert len(world.ears.of(MoneyDismissed)) == 1
+
+
+async def test_small_unattributed_money_is_dismissed_in_bulk_page_by_page() -> None:
+    """Only what is below the amount, and what nobody decided otherwise meanwhile; the rest waits as before."""
+    world = World(MinimalEngine())
+    async with world.core() as core:
+        await core.create_account("alice")
+        (services,) = world.services
+        async with anyio.create_task_group() as tasks:
+            for number in range(PAGE + 200):
+                amount = D("0.5") if number % 100 == 0 else D("0.001")
+                tasks.start_soon(services.report_unattributed, f"tx{number:04}", amount, None)
+        await core.decide(Assign(settlement_id="tx0001", account_id="alice", reason="r", by="b", at=1.0))
+        told: dict[str, Any] = {"reason": "spam", "by": "ann", "at": 1.0}
+        first = await dismiss_below(core, D("0.5"), after="", **told)
+        # of the first page one is assigned, and six or five are not below
+        assert first.after is not None
+        second = await dismiss_below(core, D("0.5"), after=first.after, **told)
+        assert second.after is None
+        assert first.count + second.count == PAGE + 200 - 7 - 1
+        assert [item.amount for item in await core.ask(Suspense(limit=1000))] == [D("0.5")] * 7
+        again = await dismiss_below(core, D("0.5"), after="", **told)
+        assert (again.count, again.after) == (0, None)
+        await until(lambda: world.connector.total() == D("0.001"))

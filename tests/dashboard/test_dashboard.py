@@ -104,6 +104,17 @@ def test_a_person_releases_a_held_credit_and_names_an_owner(stage: Stage) -> Non
     stage.complaints.clear()
 
 
+def test_a_stranger_s_payment_is_dismissed_as_not_ours(stage: Stage) -> None:
+    """By a button beside Assign, with a reason; it waits no longer, and is credited to nobody."""
+    stage.trouble()
+    stage.waits("no owner").get_by_role("button", name="Not ours").click()
+    stage.decide("Not ours")
+    expect(stage.waits("no owner")).to_have_count(0)
+    (item,) = stage.server.books("/suspense?decided=true")
+    assert (item["state"], item["account_id"]) == ("dismissed", None)
+    assert stage.figures() == stage.audited()
+
+
 def test_a_person_pauses_and_resumes_an_account_with_the_keyboard_alone(stage: Stage) -> None:
     """From the page's first link to the account and its dialogs; the focus comes back to where it was."""
     page, keyboard = stage.page, stage.page.keyboard

@@ -160,3 +160,63 @@ async def test_accounts_come_in_pages_and_statistics_say_what_is_going_on() -> N
         assert (lane["account_id"], lane["direction"], lane["doing"]) == ("a0007", "outgoing", "settling")
         (account,) = (await client.request("GET", "/accounts/a0007")).json()
         assert Decimal(account["outgoing"]["open"]) == Decimal("1.5")
+
+
+async def test_money_that_is_not_ours_is_dismissed_one_by_one_and_in_bulk() -> None:
+    """It leaves what waits, stays on record with who said so and why, and the books stay right."""
+    world = World(MinimalEngine())
+    told = {"reason": "spam", "by": "ann"}
+    async with world.core() as core:
+        client = Client(create_admin_app(core), core)
+        await core.create_account("alice")
+        for number, amount in enumerate(("7", "0.5", "0.001", "0.002")):
+            await world.services[0].report_unattributed(f"tx {number}", D(amount), None)
+        for _ in range(2):
+            answer = await _post(client, "/suspense/dismiss", {"settlement_id": "tx 1", **told})
+            assert (answer.status, answer.json()) == (200, {"dismissed": 1, "after": None})
+        for count in (2, 0):
+            answer = await _post(client, "/suspense/dismiss", {"below": "0.5", **told})
+            assert (answer.status, answer.json()) == (200, {"dismissed": count, "after": None})
+        waiting = (await client.request("GET", "/suspense")).json()
+        assert [(item["settlement_id"], item["state"]) for item in waiting] == [("tx 0", "waiting")]
+        answer = await _post(client, "/suspense/assign", {"settlement_id": "tx 3", "account_id": "alice", **told})
+        assert answer.status == 200
+        decided = (await client.request("GET", "/suspense?decided=true")).json()
+        assert [item["state"] for item in decided] == ["waiting", "dismissed", "dismissed", "assigned"]
+        assert [(decided[2][fact]) for fact in ("account_id", "reason", "assigned_by")] == [None, "spam", "ann"]
+        report = (await client.request("GET", "/audit")).json()
+        assert report["ok"]
+        assert [item["settlement_id"] for item in report["unattributed"]] == ["tx 0"]
+        assert report["dismissed"] == {"count": 2, "amount": "0.501"}
+        summary = (await client.request("GET", "/summary")).json()
+        assert summary["waiting"]["unattributed"]["count"] == 1
+        await until(lambda: world.connector.total() == D("0.002"))
+
+
+BAD_DISMISSALS: list[tuple[Any, int, str]] = [
+    ({"reason": "r", "by": "b"}, 400, "say exactly one of settlement_id and below"),
+    ({"settlement_id": "tx 7", "below": "1", "reason": "r", "by": "b"}, 400, "say exactly one of"),
+    ({"settlement_id": "tx 9", "reason": "r", "by": "b"}, 404, "no unattributed settlement 'tx 9'"),
+    ({"settlement_id": "tx 7", "by": "b"}, 400, "the text of reason is missing"),
+    ({"settlement_id": "", "reason": "r", "by": "b"}, 400, "the text of settlement_id is missing"),
+    ({"below": "lots", "reason": "r", "by": "b"}, 400, "'lots' is not a number"),
+    ({"below": "-1", "reason": "r", "by": "b"}, 400, "-1 is negative"),
+    ({"below": 1, "reason": "r", "by": "b"}, 400, "the text of below is missing"),
+    ({"below": "1e9", "reason": "r", "by": "b"}, 400, "is not digits with at most one point"),
+    ({"below": "9", "after": 1, "reason": "r", "by": "b"}, 400, "the text of after is missing"),
+]
+
+
+@pytest.mark.parametrize(("content", "status", "sentence"), BAD_DISMISSALS)
+async def test_half_a_dismissal_is_refused_and_changes_nothing(content: Any, status: int, sentence: str) -> None:
+    """What is not said in full dismisses nothing."""
+    world = World(MinimalEngine())
+    async with world.core() as core:
+        client = Client(create_admin_app(core), core)
+        await world.services[0].report_unattributed("tx 7", D(7), None)
+        kept = books(world.store)
+        answer = await _post(client, "/suspense/dismiss", content)
+        assert answer.status == status
+        assert sentence in answer.detail()
+        assert "nothing was recorded" in answer.detail()
+        assert books(world.store) == kept

@@ -75,6 +75,8 @@ RELEASE = c.Release(account_id="alice", attempt_id="t", **TOLD)
 FINISH = c.FinishStep(account_id="alice", step=Step.SET_UP)
 PRUNE = c.Prune(before=1.0)
 
+DISMISS = c.Dismiss(settlement_id="s", at=0.0, **TOLD)
+
 WRITES: list[tuple[str, Batch, c.Command[Any], Batch]] = [
     # what was before, the command that is late, and what happens before it arrives
     ("open", [], opened(), [DELETE]),
@@ -92,6 +94,8 @@ WRITES: list[tuple[str, Batch, c.Command[Any], Batch]] = [
     ("put", [opened(), put(0)], put(1), [put(2), put(0)]),
     ("suspend", [opened()], SUSPEND, [ASSIGN]),
     ("assign", [opened(), SUSPEND], ASSIGN, [claimed("t", direction=INCOMING), closed("t", "4")]),
+    ("dismiss", [opened(), SUSPEND], DISMISS, [ASSIGN]),
+    ("assign dismissed", [opened(), SUSPEND, DISMISS], ASSIGN, [claimed("t", direction=INCOMING), closed("t", "4")]),
     ("prune", [*OPEN, closed("t", "5")], PRUNE, [entered("1", "7", at=9.0), claimed("u"), closed("u", "7", at=9.0)]),
 ]
 
@@ -128,7 +132,7 @@ def scripts_run(client: redis.Redis) -> int:
             pytest.param(*life, number, id=f"{name} {number}")
             for name, *life in WRITES
             for number in (2, 3)
-            if name == "assign"
+            if name.startswith("assign")
         ),
     ],
 )

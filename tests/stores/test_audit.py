@@ -49,6 +49,8 @@ def _live(store: Store) -> None:
         c.Suspend(settlement_id="s1", amount=Decimal("0.5"), details={"from": "0x1"}, at=0.0),
         c.Suspend(settlement_id="s2", amount=Decimal("0.7"), details=None, at=0.0),
         c.Assign(settlement_id="s2", account_id="alice", at=0.0, **told),
+        *(c.Suspend(settlement_id=which, amount=Decimal("0.01"), details=None, at=0.0) for which in ("s3", "s4")),
+        *(c.Dismiss(settlement_id=which, at=1.0, **told) for which in ("s3", "s4")),
         claimed("c3", direction=INCOMING),
     ]
     for result in store.apply(batch):
@@ -72,6 +74,8 @@ def test_an_audit_of_sound_books_finds_nothing_and_tells_everything(store: Store
     assert [attempt.attempt_id for attempt in report.in_doubt] == ["t3"]
     assert [attempt.attempt_id for attempt in report.held] == ["c2"]
     assert [item.settlement_id for item in report.unattributed] == ["s1"]
+    assert [item.settlement_id for item in report.dismissed] == ["s3", "s4"]
+    assert report.to_json()["dismissed"] == {"count": 2, "amount": "0.02"}
 
 
 def test_a_report_can_be_written_as_json() -> None:
@@ -186,7 +190,7 @@ _TAMPERINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         [("unattributed settlement 's2'", "0.8 was assigned to this account, but 0.7 was entered under its id")],
     ),
     "assigned money was not entered": (
-        "UPDATE entries SET entry_id = 's3' WHERE entry_id = 's2'",
+        "UPDATE entries SET entry_id = 's9' WHERE entry_id = 's2'",
         [("unattributed settlement 's2'", "0.7 was assigned to this account, but nothing was entered under its id")],
     ),
     "money was assigned to another account": (
@@ -196,6 +200,11 @@ _TAMPERINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "money was assigned to nobody": (
         "UPDATE suspense SET account_id = 'nobody' WHERE settlement_id = 's2'",
         [("unattributed settlement 's2'", "it was assigned to this account, which does not exist")],
+    ),
+    "dismissed money was credited": (
+        "UPDATE suspense SET account_id = NULL WHERE settlement_id = 's2'; "  # noqa: ISC004
+        "UPDATE entries SET entered_at = 9.0 WHERE entry_id = 's2'",
+        [("unattributed settlement 's2'", "it was dismissed as not ours, but 0.7 was entered under its id later")],
     ),
     "an attempt has no account": (
         "UPDATE attempts SET account_no = 77 WHERE attempt_id = 't4'",

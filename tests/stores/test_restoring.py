@@ -347,6 +347,9 @@ def test_file_of_the_format_before_generations_is_the_latest(path: Path) -> None
     used(path, "1")
     path.with_name(f"{path.name}-mark").unlink()
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("DROP TABLE store; DROP INDEX entries_settlement; PRAGMA user_version=2")
+        connection.executescript(
+            "DROP TABLE store; DROP INDEX entries_settlement; DROP INDEX suspense_waiting; "
+            "CREATE INDEX suspense_unassigned ON suspense (settlement_id); PRAGMA user_version=2"
+        )
     assert older(path) == ""
     assert older(path) == ""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from settlement_core.values import commands as c
-from settlement_core.values.errors import SuspenseConflict
+from settlement_core.values.errors import IdempotencyConflict, SuspenseConflict, UnknownSuspense
 from settlement_core.values.records import Direction
 from tests.stores.books import opened
 
@@ -84,3 +85,59 @@ def test_assigning_under_another_amount_is_refused(books: Any) -> None:
     assert received(books) == {"alice": 0, "bob": 0}
     books.apply([assigned("alice", "5.0")])
     assert received(books) == {"alice": 5, "bob": 0}
+
+
+def dismissed(reason: str = "spam") -> c.Dismiss:
+    """Have an operator say that it is not ours."""
+    return c.Dismiss(settlement_id="tx1:0", reason=reason, by="ann", at=2.0)
+
+
+def test_dismissed_settlement_is_credited_to_nobody_by_an_engine(books: Any) -> None:
+    """However often it is reported, and although the engine learns whose it is; it waits no longer."""
+    assert books.apply([REPORTED, dismissed(), dismissed("again")])[1:] == [
+        c.Applied(changed=True),
+        c.Applied(changed=False),
+    ]
+    learned = replace(assigned("alice", "5"), learned=True)
+    again, refused, taken_up = books.apply([REPORTED, credited("alice"), learned])
+    assert again == c.Applied(changed=False)
+    assert str(refused) == (
+        "unattributed settlement 'tx1:0' was dismissed as not ours by 'ann', and is not credited to account 'alice' as "
+        "well; nothing was recorded"
+    )
+    assert isinstance(taken_up, SuspenseConflict)
+    assert "was dismissed as not ours by 'ann': only an operator can assign it" in str(taken_up)
+    assert received(books) == {"alice": 0, "bob": 0}
+    assert books.apply([c.Suspense()]) == [[]]
+    ((item,),) = books.apply([c.Suspense(assigned=True)])
+    assert (item.account_id, item.reason, item.assigned_by, item.assigned_at) == (None, "spam", "ann", 2.0)
+
+
+def test_dismissed_settlement_is_assigned_by_an_operator_who_knows_better(books: Any) -> None:
+    """Once, as any other; what is assigned cannot be dismissed, since it is credited."""
+    books.apply([REPORTED, dismissed()])
+    assert books.apply([assigned("alice"), assigned("alice")]) == [
+        c.Entered(Decimal(5), replay=False),
+        c.Entered(Decimal(5), replay=True),
+    ]
+    (refused,) = books.apply([dismissed()])
+    assert isinstance(refused, SuspenseConflict)
+    assert "is already assigned to account 'alice'" in str(refused)
+    assert received(books) == {"alice": 5, "bob": 0}
+    ((item,),) = books.apply([c.Suspense(assigned=True)])
+    assert (item.account_id, item.assigned_by) == ("alice", "b")
+
+
+def test_dismissed_settlement_stays_so_if_its_assignment_is_refused(books: Any) -> None:
+    """The account used the id with another amount: nothing is entered, and the operator's word stands."""
+    books.apply([credited("alice", "7"), REPORTED, dismissed()])
+    (refused,) = books.apply([assigned("alice")])
+    assert isinstance(refused, IdempotencyConflict)
+    assert books.apply([c.Suspense()]) == [[]]
+    assert received(books) == {"alice": 7, "bob": 0}
+
+
+def test_what_was_never_reported_cannot_be_dismissed(books: Any) -> None:
+    """A slip in an id is told."""
+    (refused,) = books.apply([dismissed()])
+    assert isinstance(refused, UnknownSuspense)

@@ -26,6 +26,8 @@ def _everything() -> list[list[c.Command[Any]]]:
         [claimed("noted"), c.Note(account_id="alice", attempt_id="noted", payment=Payment(Decimal(1), None))],
         [c.Suspend(settlement_id="s", amount=Decimal(1), details=None, at=1.0)],
         [c.Assign(settlement_id="s", account_id="alice", **told, at=1.0)],
+        [c.Suspend(settlement_id="u", amount=Decimal(1), details=None, at=1.0)],
+        [c.Dismiss(settlement_id="u", **told, at=1.0)],
         [c.Put(account_id="", key="k", value=1), c.Put(account_id="", key="k", value=None)],
         [c.Values(), c.Values(after=("", "k"))],
         [

@@ -351,7 +351,7 @@ def test_assigned_money_is_an_incoming_entry_under_its_settlement_id() -> None:
 def test_every_command_is_frozen_and_every_refusal_is_a_local_error() -> None:
     """Commands can be kept and applied again; a refusal asks the caller to change something."""
     kinds = {getattr(c, name) for name in c.__all__} & set(Books._HANDLERS)
-    assert len(kinds) == 27
+    assert len(kinds) == 28
     for kind in kinds:
         assert kind.__dataclass_params__.frozen
         assert all(field.name for field in fields(kind))

@@ -190,6 +190,17 @@ export function resolve(attempt) {
   });
 }
 
+export function dismiss(item) {
+  ask({
+    title: `${shortened(item.amount)} is not ours`,
+    text: `Settlement ${item.settlement_id} waits no longer, and is credited to nobody. It can still be assigned later.`,
+    confirm: "Not ours",
+    path: "suspense/dismiss",
+    done: `${shortened(item.amount)} is dismissed as not ours.`,
+    content: () => ({ settlement_id: item.settlement_id }),
+  });
+}
+
 export function assign(item) {
   const account = h("input", { required: true, autocomplete: "off", spellcheck: "false", name: "account" });
   ask({

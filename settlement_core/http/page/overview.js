@@ -100,7 +100,7 @@ function whatWaits(summary, attempts, suspense, status) {
       reason: JSON.stringify(item.details),
       since: item.reported_at,
       of: item,
-      actions: { Assign: dialogs.assign },
+      actions: { Assign: dialogs.assign, "Not ours": dialogs.dismiss },
     });
   }
   for (const account of summary.paused.accounts) {

@@ -159,7 +159,7 @@ def suspense(places: Keyspace, command: c.Suspense) -> Work[list[SuspenseItem]]:
         return []
     rows = yield from read_fields(places.suspense, ids)
     items = [suspense_of(settlement_id, row) for settlement_id, row in zip(ids, rows, strict=True)]
-    return [item for item in items if command.assigned or item.account_id is None]
+    return [item for item in items if command.assigned or item.waiting]
 
 
 def values(places: Keyspace, command: c.Values) -> Work[list[EngineValue]]:

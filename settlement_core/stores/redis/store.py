@@ -93,6 +93,7 @@ class RedisStore:
             c.Suspense: lambda command: queries.suspense(places, command),
             c.Suspend: lambda command: suspense.suspend(places, command),
             c.Assign: lambda command: suspense.assign(places, command),
+            c.Dismiss: lambda command: suspense.dismiss(places, command),
             c.Prune: lambda command: pruning.prune(places, command),
             c.Share: self._share,
             c.Fence: lambda _: self._fence(),

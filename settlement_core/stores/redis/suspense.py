@@ -15,11 +15,11 @@ from settlement_core.stores.redis.layout import AccountKeys, Keyspace, suspense_
 from settlement_core.stores.redis.queries import Work, ids_after
 from settlement_core.stores.redis.scripts import Call, plain, script
 from settlement_core.values import commands as c
-from settlement_core.values.decisions import may_assign, may_credit, refuse_credited
+from settlement_core.values.decisions import may_assign, may_credit, may_dismiss, refuse_credited
 from settlement_core.values.errors import LocalError, SuspenseConflict, UnknownAccount, UnknownSuspense
 from settlement_core.values.records import Direction, SuspenseItem
 
-__all__ = ["assign", "finish_assignments", "refuse_unattributed", "suspend"]
+__all__ = ["assign", "dismiss", "finish_assignments", "refuse_unattributed", "suspend"]
 
 _AT_ONCE = 500
 """Accounts asked in one pipeline."""
@@ -49,7 +49,7 @@ def assign(places: Keyspace, command: c.Assign) -> Work[c.Result]:
     item = suspense_of(command.settlement_id, row)
     if not may_assign(item, command):
         # it is there already, or being entered: entering it again does no harm
-        return (yield from _finish(places, row, item, command.at))
+        return (yield from _finish(places, row, item, command.at, before=_unassigned(item)))
     # an account is there for ever once it is: whoever finishes what begins here finds the same answer
     (state,) = yield [plain("HGET", [places.account(command.account_id).account], ["state"])]
     if state is None:
@@ -63,9 +63,26 @@ def assign(places: Keyspace, command: c.Assign) -> Work[c.Result]:
         assigned_at=command.at,
     )
     if (yield from _move(places, row, assigned, "assigning")):
-        return (yield from _finish(places, suspense_row(assigned), assigned, command.at))
+        return (yield from _finish(places, suspense_row(assigned), assigned, command.at, before=item))
     # somebody else was quicker: what they decided is looked at
     return (yield from assign(places, command))
+
+
+def dismiss(places: Keyspace, command: c.Dismiss) -> Work[c.Applied]:
+    """Have the money wait for nobody any more."""
+    (row,) = yield [plain("HGET", [places.suspense], [command.settlement_id])]
+    if row is None:
+        raise UnknownSuspense(command.settlement_id)
+    item = suspense_of(command.settlement_id, row)
+    if not may_dismiss(item):
+        # perhaps only since a batch that was not confirmed
+        yield [plain("EXISTS", [places.suspense], writes=True)]
+        return c.Applied(changed=False)
+    dismissed = replace(item, reason=command.reason, assigned_by=command.by, assigned_at=command.at)
+    if (yield from _move(places, row, dismissed, "dismissed")):
+        return c.Applied(changed=True)
+    # somebody else was quicker: what they decided is looked at
+    return (yield from dismiss(places, command))
 
 
 def refuse_unattributed(
@@ -106,14 +123,19 @@ def finish_assignments(places: Keyspace) -> Work[None]:
         item = suspense_of(settlement_id, row)
         # unless somebody else has finished it meanwhile
         if item.assigned_at is not None:
-            yield from _finish(places, row, item, item.assigned_at)
+            yield from _finish(places, row, item, item.assigned_at, before=_unassigned(item))
 
 
-def _finish(places: Keyspace, row: str, assigned: SuspenseItem, at: float) -> Work[c.Result]:
+def _unassigned(item: SuspenseItem) -> SuspenseItem:
+    """Return the item as it was before it was being assigned; that it was dismissed then is forgotten: it is shown."""
+    return replace(item, account_id=None, reason="", assigned_by="", assigned_at=None)
+
+
+def _finish(places: Keyspace, row: str, assigned: SuspenseItem, at: float, *, before: SuspenseItem) -> Work[c.Result]:
+    """Enter what is being assigned, and say so; if it is refused, make the item what it was `before`."""
     answer = yield from _enter(places, assigned, at)
     if isinstance(answer, LocalError):
-        unassigned = replace(assigned, account_id=None, reason="", assigned_by="", assigned_at=None)
-        yield from _move(places, row, unassigned, "unassigned")
+        yield from _move(places, row, before, "dismissed" if before.dismissed else "unassigned")
     else:
         yield from _move(places, row, assigned, "assigned")
     return answer

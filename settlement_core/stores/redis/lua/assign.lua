@@ -1,7 +1,8 @@
--- Move money without an owner between unassigned, being assigned and assigned, if its row is as it was.
+-- Move money without an owner between unassigned, being assigned, assigned and dismissed, if its row is as it was.
 --
 -- KEYS  suspense, unassigned, assigning
--- ARGV  settlement id, the row it must have, the row it gets, what it is from now on: unassigned, assigning, assigned
+-- ARGV  settlement id, the row it must have, the row it gets,
+--       what it is from now on: unassigned, assigning, assigned or dismissed
 -- Answers 1, or 0 if the row is another and nothing was changed
 
 local id, before, now, what = unpack(ARGV)

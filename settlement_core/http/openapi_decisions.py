@@ -1,0 +1,96 @@
+"""What an operator decides, as part of the OpenAPI document of the operator's API."""
+
+from __future__ import annotations
+
+from settlement_core.http.openapi import Schema, content, nullable, problems, record, ref
+
+__all__ = ["AMOUNT", "COUNT", "DECISION_SCHEMAS", "TEXT", "WRITTEN", "describe_decisions"]
+
+AMOUNT = r"^[0-9]+(\.[0-9]+)?$"
+"""How a person writes an amount in standard units; without signs, exponents or other scripts' digits."""
+
+WRITTEN: Schema = {"type": "string", "pattern": AMOUNT, "description": "Standard units.", "examples": ["12.5"]}
+TEXT: Schema = {"type": "string"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+_SAID: Schema = {"type": "string", "pattern": r"\S", "minLength": 1}
+
+
+def describe_decisions(max_body: int) -> Schema:
+    """Return the paths of decisions, whose bodies may have so many bytes."""
+    of_attempt = [ref("parameters", "AccountId"), ref("parameters", "AttemptId")]
+    return {
+        "/accounts/{account_id}/attempts/{attempt_id}/resolve": {
+            "parameters": of_attempt,
+            "post": _decision("resolve", "Say how much of an attempt moved; the rest is queued again", max_body),
+        },
+        "/accounts/{account_id}/attempts/{attempt_id}/release": {
+            "parameters": of_attempt,
+            "post": _decision("release", "Offer a held credit again, under the same key", max_body),
+        },
+        "/accounts/{account_id}/pause": {
+            "parameters": of_attempt[:1],
+            "post": _decision("pause", "Begin nothing new in the account", max_body),
+        },
+        "/accounts/{account_id}/resume": {
+            "parameters": of_attempt[:1],
+            "post": _decision("resume", "Go on with a paused account", max_body),
+        },
+        "/accounts/{account_id}/settle": {
+            "parameters": of_attempt[:1],
+            "post": {
+                "operationId": "settle",
+                "summary": "Try again now, whatever the account waits for",
+                "responses": {
+                    "200": {"description": "It does.", "content": content("application/json", record())},
+                    **problems(400, 404, 500, 503),
+                },
+            },
+        },
+        "/suspense/assign": {"post": _decision("assign", "Name the owner of money without one", max_body)},
+        "/suspense/dismiss": {
+            "post": _decision(
+                "dismiss",
+                "Say that money without an owner is not ours: one settlement, or all below an amount",
+                max_body,
+                ref("schemas", "Dismissed"),
+            )
+        },
+    }
+
+
+def _decision(operation: str, summary: str, max_body: int, answer: Schema | None = None) -> Schema:
+    body = ref("schemas", operation.capitalize())
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "requestBody": {"required": True, "content": content("application/json", body)},
+        "responses": {
+            "200": {
+                "description": "Recorded, now or by the same decision earlier.",
+                "content": content("application/json", answer or record()),
+            },
+            **problems(400, 404, 409, 413, 500, 503, limit=max_body),
+        },
+    }
+
+
+DECISION_SCHEMAS: Schema = {
+    "Resolve": record(settled=WRITTEN, reason=_SAID, by=_SAID),
+    "Release": record(reason=_SAID, by=_SAID),
+    "Pause": record(reason=_SAID, by=_SAID),
+    "Resume": record(reason=_SAID, by=_SAID),
+    "Assign": record(settlement_id=_SAID, account_id=_SAID, reason=_SAID, by=_SAID),
+    "Dismiss": {
+        "type": "object",
+        "properties": {
+            "settlement_id": _SAID,
+            "below": WRITTEN,
+            "after": {**_SAID, "description": "With `below`: go on after this one, as the answer before said."},
+            "reason": _SAID,
+            "by": _SAID,
+        },
+        "required": ["reason", "by"],
+        "oneOf": [{"required": ["settlement_id"]}, {"required": ["below"]}],
+    },
+    "Dismissed": record(dismissed=COUNT, after=nullable(TEXT)),
+}
