@@ -173,7 +173,7 @@ class AccountServices(Protocol):
         ...
 
     async def save(self, key: str, value: Any, account_id: str | None = None) -> None:
-        """Keep a JSON value under `key`; None deletes it.
+        """Keep a JSON value under `key`; None deletes it. Raises `InvalidIdentifier` for a key with half a character.
 
         A cursor over what the ledger tells is saved after everything before it is credited or reported. It moves past
         a range only if the answer shows that its source holds all of that range. An empty list from a node that

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from settlement_core.values.errors import InvalidIdentifier
-from settlement_core.values.texts import whole_text
+from settlement_core.values.texts import whole_value
 
 __all__ = ["MAX_ACCOUNT_ID", "MAX_KEY", "check_account_id", "check_key", "check_value_key"]
 
@@ -54,6 +54,6 @@ def check_value_key(key: object) -> str:
     what = "key of an engine value"
     if not isinstance(key, str):
         raise InvalidIdentifier(what, "it must be a string")
-    if whole_text(key) != key:
-        raise InvalidIdentifier(what, "it holds NUL or half a character")
+    if whole_value(key) != key:
+        raise InvalidIdentifier(what, "it holds half a character")
     return key

@@ -10,8 +10,8 @@ import pytest
 
 from settlement_core.abc import Unanswered
 from settlement_core.core.config import CoreConfig
-from settlement_core.values.commands import Enqueue, OpenAccount, Share
-from settlement_core.values.errors import LeaseLost, StoreUnavailable
+from settlement_core.values.commands import Enqueue, OpenAccount, Share, Values
+from settlement_core.values.errors import InvalidIdentifier, LeaseLost, StoreUnavailable
 from settlement_core.values.events import SettlementRecorded
 from settlement_core.values.records import Direction
 from tests.core.shared_books import NAMES, Fleet
@@ -214,3 +214,19 @@ async def test_a_credit_that_waits_for_its_turn_is_shown_to_wait() -> None:
             await world.services[0].credit_settlement(f"peer-{number}", D(1), "tx")
         await anyio.sleep(1)
         assert sorted(lane.doing for lane in core.lanes()) == ["crediting"] * 8 + ["waiting for its turn"]
+
+
+async def test_an_engine_saves_values_under_names_that_every_store_keeps_only() -> None:
+    """Not under the framework's own name, beside the clock, nor under one that is no account's; nothing is recorded."""
+    world = World(MinimalEngine())
+    async with world.core():
+        (services,) = world.services
+        before = world.store.apply([Values()])
+        for key, account_id in (("clock", "/"), ("cursor", "a b"), ("\ud800", None), ("\udcff", "alice")):
+            with pytest.raises(InvalidIdentifier):
+                await services.save(key, 1, account_id)
+            with pytest.raises(InvalidIdentifier):
+                await services.load(key, account_id)
+        assert world.store.apply([Values()]) == before
+        await services.save("cur\0sor", {"\ud800": "\0"}, "alice")
+        assert await services.load("cur\0sor", "alice") == {r"\ud800": "\0"}

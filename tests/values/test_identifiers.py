@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from settlement_core.values.errors import InvalidIdentifier
-from settlement_core.values.identifiers import check_account_id, check_key
+from settlement_core.values.identifiers import check_account_id, check_key, check_value_key
 
 
 @pytest.mark.parametrize("account_id", ["a", "AZaz09._~-", "...", "-", "x" * 128, "f2e3-44"])
@@ -78,3 +78,13 @@ def test_other_keys_are_refused_in_one_sentence(key: object, problem: str) -> No
     with pytest.raises(InvalidIdentifier) as caught:
         check_key(key, "settlement id")
     assert str(caught.value) == f"invalid settlement id: {problem}"
+
+
+def test_key_of_an_engine_value_is_any_whole_text() -> None:
+    """Of any length; only what no store can keep is refused, since its escape could be another key."""
+    for key in ("", "cursor", "k" * 1000, "address 0x1\n", "\0", "\U0001f600", r"\ud800"):
+        assert check_value_key(key) == key
+    for key, problem in ((None, "it must be a string"), ("a\ud800", "it holds half a character")):
+        with pytest.raises(InvalidIdentifier) as caught:
+            check_value_key(key)
+        assert str(caught.value) == f"invalid key of an engine value: {problem}"
