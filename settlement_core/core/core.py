@@ -24,7 +24,7 @@ from settlement_core.core.backups import back_up, refuse_older
 from settlement_core.core.clock import Clock
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.context import Context
-from settlement_core.core.effects import Failed, perform
+from settlement_core.core.effects import Failed, perform_within
 from settlement_core.core.engines import open_engine
 from settlement_core.core.journal import Handle, open_journal
 from settlement_core.core.lane import LaneStatus
@@ -160,15 +160,13 @@ class Core:
             content = decode_json(message)
         except ValueError as problem:
             raise MessageRejected(f"cannot take this message: {problem}") from None
-        deadline_s = self._context.config.message_deadline_s
-        answer: Any = Failed(TimeoutError(f"no answer within {deadline_s:g} s"))
-        with anyio.move_on_after(deadline_s):
-            answer = await perform(
-                lambda: handle(account_id, content),
-                misbehaved=lambda reason: self._context.observe(
-                    EngineMisbehaved(account_id=account_id, doing="handle_message", reason=reason)
-                ),
-            )
+        answer: Any = await perform_within(
+            self._context.config.message_deadline_s,
+            lambda: handle(account_id, content),
+            misbehaved=lambda reason: self._context.observe(
+                EngineMisbehaved(account_id=account_id, doing="handle_message", reason=reason)
+            ),
+        )
         if isinstance(answer, Failed):
             raise self._message_failed(account_id, answer.reason)
         try:
@@ -220,15 +218,13 @@ class Core:
         tell = self._context.engine.status
         if tell is None:
             return {}
-        deadline_s = self._context.config.message_deadline_s
-        answer: Any = Failed(TimeoutError(f"no answer within {deadline_s:g} s"))
-        with anyio.move_on_after(deadline_s):
-            answer = await perform(
-                tell,
-                misbehaved=lambda reason: self._context.observe(
-                    EngineMisbehaved(account_id="", doing="status", reason=reason)
-                ),
-            )
+        answer: Any = await perform_within(
+            self._context.config.message_deadline_s,
+            tell,
+            misbehaved=lambda reason: self._context.observe(
+                EngineMisbehaved(account_id="", doing="status", reason=reason)
+            ),
+        )
         if isinstance(answer, Failed):
             return {"error": answer.reason}
         try:

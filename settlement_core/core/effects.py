@@ -11,7 +11,7 @@ import anyio
 
 from settlement_core.values.texts import whole_text
 
-__all__ = ["Failed", "describe", "perform"]
+__all__ = ["Failed", "describe", "perform", "perform_within"]
 
 T = TypeVar("T")
 
@@ -66,6 +66,25 @@ async def perform(call: Callable[[], Awaitable[T]], *, misbehaved: Callable[[str
         if not anyio.get_current_task().has_pending_cancellation():
             return Failed(group)
         raise next(_leaves(rest)) from None
+
+
+async def perform_within(
+    deadline_s: float, call: Callable[[], Awaitable[T]], *, misbehaved: Callable[[str], None]
+) -> T | Failed:
+    """Await `call` for a caller of ours; as `perform`, and `Failed` with a TimeoutError once `deadline_s` have passed.
+
+    The caller's task may be cancelled by asyncio itself (`task.cancel()`, `asyncio.timeout`). In a task of its own
+    `call` cannot be mistaken for the source of that, so it reaches the caller.
+    """
+    answer: list[T | Failed] = []
+
+    async def run() -> None:
+        answer.append(await perform(call, misbehaved=misbehaved))
+
+    with anyio.move_on_after(deadline_s):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run, name="asking the engine")
+    return answer[0] if answer else Failed(TimeoutError(f"no answer within {deadline_s:g} s"))
 
 
 def describe(error: BaseException) -> str:
