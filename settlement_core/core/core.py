@@ -70,7 +70,7 @@ from settlement_core.values.json_text import decode_json, encode_json
 from settlement_core.values.records import AccountState, Direction
 from settlement_core.values.sealing import SEAL, refuse_sealed
 
-__all__ = ["Core", "CoreStatistics", "open_core"]
+__all__ = ["Core", "CoreStatistics", "Decision", "open_core"]
 
 T = TypeVar("T")
 

@@ -84,8 +84,8 @@ def test_key_of_an_engine_value_is_any_whole_text() -> None:
     """Of any length; only what no store can keep is refused, since its escape could be another key."""
     for key in ("", "cursor", "k" * 1000, "address 0x1\n", "\0", "\U0001f600", r"\ud800"):
         assert check_value_key(key) == key
-    bad: list[tuple[object, str]] = [(None, "it must be a string"), ("a\ud800", "it holds half a character")]
-    for other, problem in bad:
+    refused: list[tuple[object, str]] = [(None, "it must be a string"), ("a\ud800", "it holds half a character")]
+    for bad, problem in refused:
         with pytest.raises(InvalidIdentifier) as caught:
-            check_value_key(other)
+            check_value_key(bad)
         assert str(caught.value) == f"invalid key of an engine value: {problem}"

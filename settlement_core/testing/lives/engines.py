@@ -17,7 +17,7 @@ from settlement_core.testing.lives.network import AnsweredError, Network, NoAnsw
 from settlement_core.testing.lives.script import ACCOUNTS, SIDES, Place, Setting
 from settlement_core.testing.lives.witness import Witness
 from settlement_core.values.amounts import subtract
-from settlement_core.values.errors import ConnectorError, SettlementFailed, UnknownAccount
+from settlement_core.values.errors import ConnectorError, SettlementFailed, SuspenseConflict, UnknownAccount
 from settlement_core.values.records import Payment
 
 __all__ = ["engine_of"]
@@ -84,6 +84,8 @@ class _OnLedger:
                 await self.services.credit_settlement(tx.memo, tx.amount, tx.tx_id)
             except UnknownAccount:
                 pass
+            except SuspenseConflict:
+                return  # a person dismissed it, and will find out that it is ours
             else:
                 return
         await self.services.report_unattributed(tx.tx_id, tx.amount, {"memo": tx.memo})

@@ -43,7 +43,7 @@ def judge_the_end(sides: Mapping[str, Side], ledger: Ledger, setting: Setting) -
         for account in ACCOUNTS:
             sentences = _judge_account_at_the_end(side, peer, account, txs, setting)
             found += [f"{side.name}/{account}: {sentence}" for sentence in sentences]
-        if side.books.ask(Suspense(limit=_MANY)):
+        if any(item.account_id is None for item in side.books.ask(Suspense(limit=_MANY, assigned=True))):
             found.append(f"{side.name}: money without an owner is left")
     return found
 

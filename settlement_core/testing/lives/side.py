@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from settlement_core.abc import AccountServices, CreditOutcome, Unanswered
 from settlement_core.connector import credit_outcome
 from settlement_core.core.config import CoreConfig
-from settlement_core.core.core import Core, open_core
+from settlement_core.core.core import Core, Decision, open_core
 from settlement_core.testing.lives.connector import Connector, Request
 from settlement_core.testing.lives.diary import Diary
 from settlement_core.testing.lives.ledger import Fate, Ledger
@@ -23,7 +23,7 @@ from settlement_core.testing.lives.script import ACCOUNTS, Ending, Place
 from settlement_core.testing.lives.stores import PowerLost, SharedBooks, WorkerStore
 from settlement_core.testing.lives.witness import Witness
 from settlement_core.values.amounts import ZERO, total
-from settlement_core.values.commands import Assign, History, Overview, Pause, Release, Resolve, Suspense
+from settlement_core.values.commands import Assign, Dismiss, History, Overview, Pause, Release, Resolve, Suspense
 from settlement_core.values.errors import ConnectorError, LeadershipLost, SettlementError, StoreUnavailable
 from settlement_core.values.records import Attempt, AttemptState
 
@@ -95,7 +95,12 @@ class Side:
         for account in self.books.ask(Overview(limit=10_000)):
             if account.paused:
                 await self.pause(account.account_id, paused=False)
-        for item in self.books.ask(Suspense(limit=10_000)):
+        for item in self.books.ask(Suspense(limit=10_000, assigned=True)):
+            if item.account_id is not None:
+                continue
+            if item.waiting:
+                # by mistake, and found out at once, or after a crash on another day
+                await self._tell(core, Dismiss(settlement_id=item.settlement_id, at=0.0, **told))
             owner = item.details["memo"] if item.details["memo"] in ACCOUNTS else ACCOUNTS[0]
             with suppress(SettlementError):
                 await core.create_account(owner)
@@ -113,7 +118,7 @@ class Side:
             await self._tell(worker.core, command)
 
     @staticmethod
-    async def _tell(core: Core, command: Resolve | Release | Assign | Pause) -> None:
+    async def _tell(core: Core, command: Decision) -> None:
         # what cannot be told now is told another day
         with suppress(SettlementError):
             await core.decide(command)
