@@ -103,11 +103,14 @@ class Handle(Generic[T]):
             self.turn.wake()
         elif self._event is not None:
             self._event.set()
+        then, refused = self._then, self._refused
+        # what they belong to may refer to this handle: without them it goes as soon as it is not needed
+        self._then = self._refused = None
         if isinstance(result, Exception):
-            if self._refused is not None:
-                self._refused(result)
-        elif self._then is not None:
-            self._then(_as_first(result) if again else result, self.number)
+            if refused is not None:
+                refused(result)
+        elif then is not None:
+            then(_as_first(result) if again else result, self.number)
 
     async def wait(self, left: Callable[[], Awaitable[None]] | None = None) -> T:
         """Return the command's result once it is durable; raise the store's `LocalError` if it was refused.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import sniffio
@@ -15,7 +16,7 @@ from settlement_core.http import responses
 from settlement_core.http.access import Access
 from settlement_core.http.asgi import AnswersAfterBodies, Receive, Scope, Send, SettlementEngineApi, send_response
 from settlement_core.http.gate import AccessRules, Gate
-from settlement_core.http.requests import Dialect
+from settlement_core.http.requests import MAX_MESSAGE, Dialect
 from settlement_core.values.errors import ShuttingDown
 
 __all__ = ["LifespanApp", "create_app", "create_bare_app", "make_quart"]
@@ -53,11 +54,26 @@ def make_quart() -> Quart:
     if sniffio.current_async_library() == "trio":
         from quart_trio import QuartTrio  # noqa: PLC0415 - half a second that asyncio users need not wait
 
-        app: Quart = QuartTrio("settlement_core")
+        app: Quart = QuartTrio("settlement_core", static_folder=None)
     else:
-        app = Quart("settlement_core")
-    app.asgi_app = AnswersAfterBodies(app.asgi_app)  # type: ignore[method-assign,assignment,arg-type]
+        app = Quart("settlement_core", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_MESSAGE
+    app.asgi_app = AnswersAfterBodies(app.asgi_app, partial(_knows, app))  # type: ignore[method-assign,assignment,arg-type]
     return app
+
+
+def _knows(app: Quart, scope: Scope) -> bool:
+    """Return whether the app has a route for a request, or something that concerns every request."""
+    if app.error_handler_spec or app.before_request_funcs or app.after_request_funcs or app.teardown_request_funcs:
+        return True
+    routes = app.url_map
+    if routes.host_matching or app.config["SERVER_NAME"]:
+        return True  # where routes depend on the host, Quart finds out
+    if next(routes.iter_rules(), None) is None:
+        return False  # even looking for one would leave garbage behind
+    adapter = routes.bind("localhost", url_scheme="ws" if scope["type"] == "websocket" else "http")
+    path, method = scope["path"], scope.get("method", "GET")
+    return adapter.test(path, method) or bool(adapter.allowed_methods(path))
 
 
 class LifespanApp:

@@ -54,6 +54,9 @@ MAX_DISCARDED = 1024 * 1024
 """Bytes of a body that is too large anyway, for the sake of a client that only listens after sending."""
 
 
+_NOTHING_HERE = responses.problem_of(404, "there is nothing of this name here; nothing was recorded")
+
+
 class SettlementEngineApi:
     """ASGI middleware that serves RFC 38's four endpoints and their description, and leaves the rest to `app`."""
 
@@ -87,12 +90,17 @@ class SettlementEngineApi:
             response = await self._carry_out(intent, partial(_wait_left, receive))
         except AskerLeft:
             return
-        except BodyTooLarge as error:
-            await send_discarding(receive, send, responses.problem(error))
-            return
         except SettlementError as error:
             response = responses.problem(error)
-        await send_response(send, response)
+            too_large = isinstance(error, BodyTooLarge)
+            # who keeps the error would keep this call by it, with the body
+            error.__traceback__ = None
+        else:
+            too_large = False
+        if too_large:
+            await send_discarding(receive, send, response)
+        else:
+            await send_response(send, response)
 
     def _find_route(self, scope: Scope) -> Route | LocalError | None:
         """Return the endpoint, or what is wrong with the request's head, or None if it is none of ours."""
@@ -129,13 +137,27 @@ class AnswersAfterBodies:
 
     An app may answer without having read, as Quart does for a path it does not know. If the body only comes then,
     hypercorn never reads the connection's next request. The app has to go on receiving meanwhile, which Quart does.
+
+    What the app has nothing to do with is answered 404 here. Quart would keep the body, and what it answers with would
+    stay in memory until garbage is collected.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, knows: Callable[[Scope], bool]) -> None:
+        """Stand in front of `app`; `knows` returns whether it has anything to do with a request."""
         self._app = app
+        self._knows = knows
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass everything on, the answer in its turn."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if not self._knows(scope):
+            if scope["type"] == "http":
+                await send_discarding(receive, send, _NOTHING_HERE)
+            else:
+                await send({"type": "websocket.close"})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -237,14 +259,16 @@ async def _read_all(receive: Receive, limit: int) -> bytes | None:
 @coroutine
 def _resume(begun: Coroutine[Any, Any, T], awaited: Any) -> Generator[Any, Any, T]:
     """Await the rest of a coroutine that was begun, and waits for `awaited`."""
+    answers = []
     try:
         while True:
             try:
-                answer = yield awaited
+                answers.append((yield awaited))
             except BaseException as error:  # noqa: BLE001 - thrown into whoever waits, as any
                 awaited = begun.throw(error)
             else:
-                awaited = begun.send(answer)
+                # trio's answer may hold the exception it raises; kept in a name here, it would keep this call alive
+                awaited = begun.send(answers.pop())
     except StopIteration as ended:
         result: T = ended.value
         return result

@@ -24,6 +24,7 @@ from settlement_core.values.identifiers import check_account_id, check_key
 from settlement_core.values.json_text import is_too_deep
 
 __all__ = [
+    "MAX_MESSAGE",
     "CreateAccount",
     "DeleteAccount",
     "DescribeApi",
