@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
+from settlement_core.http import responses
 from settlement_core.http.asgi import ASGIApp, Receive, Scope, Send, send_discarding
 from settlement_core.http.gate import Gate
+from settlement_core.http.problems import BadUrl
+from settlement_core.http.targets import in_origin_form
 
 __all__ = ["Access"]
 
@@ -23,7 +26,11 @@ class Access:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        found = in_origin_form(scope)
+        scope = found or scope
         refusal = self._gate.refusal(scope)
+        if refusal is None and found is None:
+            refusal = responses.problem(BadUrl())
         if refusal is None:
             request = _Request(self._gate, receive, send)
             try:

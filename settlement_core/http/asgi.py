@@ -28,6 +28,7 @@ from settlement_core.http.requests import (
 )
 from settlement_core.http.responses import Response
 from settlement_core.http.stalls import Stalls
+from settlement_core.http.targets import in_origin_form
 from settlement_core.values.amounts import Quantity
 from settlement_core.values.errors import AskerLeft, LocalError, SettlementError
 
@@ -75,7 +76,9 @@ class SettlementEngineApi:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        found = self._find_route(scope)
+        origin = in_origin_form(scope)
+        found = BadUrl() if origin is None else self._find_route(origin)
+        scope = origin or scope
         if found is None:
             await self._app(scope, receive, send)
             return
@@ -106,12 +109,9 @@ class SettlementEngineApi:
         """Return the endpoint, or what is wrong with the request's head, or None if it is none of ours."""
         path = scope.get("raw_path") or scope["path"].encode()
         try:
-            route = self._route(scope["method"], path.split(b"?", 1)[0])
+            return self._route(scope["method"], path.split(b"?", 1)[0])
         except LocalError as error:
             return error
-        if route is None and not scope["query_string"].isascii():
-            return BadUrl()  # Quart would fail on it, and the server answer 500
-        return route
 
     async def _carry_out(self, intent: Intent, left: Callable[[], Awaitable[None]]) -> Response:
         core = self._core

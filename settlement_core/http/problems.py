@@ -40,7 +40,7 @@ class BadUrl(LocalError):
     """The request's URL is none."""
 
     def __init__(self) -> None:
-        super().__init__("a URL holds ASCII only, everything else percent-encoded; nothing was recorded")
+        super().__init__("the request's target is no URL of ASCII; nothing was recorded")
 
 
 class MissingKey(LocalError):

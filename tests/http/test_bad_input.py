@@ -285,7 +285,7 @@ async def test_what_is_just_within_the_bounds_is_taken_to_the_last_digit(amount:
         "/accounts/alice/settlements%2F",
         "/v1/accounts",
         "*",
-        "http://engine/accounts",
+        "http://engine/nothing",
         b"/\xff\xfe",
         b"/accounts/../accounts",
         "/%00",
