@@ -6,7 +6,6 @@ Refusals come from one table: they repeat nothing of the request, and do not tel
 from __future__ import annotations
 
 import ipaddress
-import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -19,18 +18,14 @@ from settlement_core.http import responses
 from settlement_core.http.asgi import Scope
 from settlement_core.http.rates import RateLimit
 from settlement_core.http.responses import Response
+from settlement_core.http.tally import Tally
 from settlement_core.http.tokens import TokenFile
 from settlement_core.values.errors import LocalError
 
 __all__ = ["AccessRules", "Gate"]
 
-logger = logging.getLogger("settlement_core.http")
-
 MAX_HEADERS = 100
 """Connectors and browsers send about twenty; their length is the server's affair (`h11_max_incomplete_size`)."""
-
-TELL_S = 60.0
-"""Refusals are logged at most so often, with their number: a flood of requests must not become one of lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +37,8 @@ class AccessRules:
         allowed_hosts: names by which clients call this server, besides localhost and addresses.
         requests_per_s: how often one client (one token, or else one address) may ask; None does not count.
         max_requests: requests to work on at once; more are answered 503, which is safe to repeat.
-        max_connections: connections at once; for a new one, that is closed on which nothing has happened for longest.
+        max_connections: connections at once; a new one closes one that is slow to send its request, or the longest
+            idle one, and is refused where all are owed an answer.
     """
 
     tokens: str | None = None
@@ -94,22 +90,21 @@ class Gate:
 
     def __init__(self, rules: AccessRules, *, name: str, tokenless: frozenset[str] = frozenset()) -> None:
         """Guard the API that the log calls `name`; paths in `tokenless` need no token."""
-        self._name = name
         self._rules = rules
         self._tokenless = tokenless
         self._tokens = None if rules.tokens is None else TokenFile(rules.tokens)
         self._rate = None if rules.requests_per_s is None else RateLimit(rules.requests_per_s)
         allowed = frozenset(map(_bare, rules.allowed_hosts))
         self._is_ours = lru_cache(maxsize=256)(lambda host: _is_ours(host, allowed))
-        self._refused = 0
-        self._tell_at = -math.inf
+        self._refused = Tally(f"{name}: %d refused, the last with %d, from %s")
         self.under_way = 0
 
     def refusal(self, scope: Scope) -> Response | None:
         """Return the answer to a request that is not let in; None lets it in."""
         found = self._refusal(scope)
         if found is not None:
-            self._tell(scope, found)
+            # never the path: it may be a secret
+            self._refused.note(found.status, _network(scope.get("client")))
         return found
 
     def _refusal(self, scope: Scope) -> Response | None:
@@ -139,16 +134,6 @@ class Gate:
         if self._tokens is not None and caller is None and scope["path"] not in self._tokenless:
             return _UNKNOWN_SCRIPT if heads.get(b"x-requested-with") == b"XMLHttpRequest" else _UNKNOWN_CALLER
         return None
-
-    def _tell(self, scope: Scope, refusal: Response) -> None:
-        self._refused += 1
-        now = anyio.current_time()
-        if now < self._tell_at:
-            return
-        # never the path: it may be a secret
-        client, status = _network(scope.get("client")), refusal.status
-        logger.warning("%s: %d refused, the last with %d, from %s", self._name, self._refused, status, client)
-        self._refused, self._tell_at = 0, now + TELL_S
 
 
 def _is_ours(host: bytes, allowed: Iterable[str]) -> bool:
