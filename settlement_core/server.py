@@ -26,9 +26,10 @@ from settlement_core.http.access import Access
 from settlement_core.http.admin import create_admin_app
 from settlement_core.http.app import create_bare_app
 from settlement_core.http.connections import load_hypercorn
+from settlement_core.http.crowding import Connections
 from settlement_core.http.dashboard import PAGE_PATHS
 from settlement_core.http.gate import AccessRules, Gate
-from settlement_core.http.guarding import Connections, guard_hypercorn
+from settlement_core.http.guarding import guard_hypercorn
 from settlement_core.http.health import HEALTH_PATHS
 from settlement_core.http.process import room_for
 from settlement_core.http.requests import Dialect
@@ -79,6 +80,7 @@ class ServerConfig:
         certfile, keyfile: PEM files; with them the API speaks TLS, and HTTP/2 by ALPN.
         ca_certs: PEM file of authorities; with it clients must show a certificate of theirs.
         admin_certfile, admin_keyfile, admin_ca_certs: the same for the operator's API.
+        h2c: speak HTTP/2 without TLS too, to clients that begin with it or ask for it.
         access, admin_access: who may ask which API, and how much.
         insecure_listen: listen beyond this machine even where nothing keeps strangers out.
         drain_s: how long requests under way may take at shutdown; the core answers each within 4 s by itself.
@@ -94,6 +96,7 @@ class ServerConfig:
     admin_certfile: str | None = None
     admin_keyfile: str | None = None
     admin_ca_certs: str | None = None
+    h2c: bool = False
     access: AccessRules = field(default_factory=AccessRules)
     admin_access: AccessRules = ADMIN_ACCESS
     insecure_listen: bool = False
@@ -208,6 +211,7 @@ class _Settings(hypercorn.Config):
     """Hypercorn's settings, and the connections that are open under them."""
 
     connections: Connections
+    h2c: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +241,7 @@ class _Edge:
 def _connector_edge(config: ServerConfig) -> _Edge:
     gate = Gate(_known_as(config.host, config.access), name="settlement engine API")
     settings = _hypercorn(config.access, config.certfile, config.keyfile, config.ca_certs, prefix="--")
-    settings.graceful_timeout = config.drain_s
+    settings.graceful_timeout, settings.h2c = config.drain_s, config.h2c
     secret = len(config.dialect.base_path.replace("/", "")) >= SECRET_PATH
     guarded = config.access.tokens is not None or config.ca_certs is not None or secret
     remedy = f"give --tokens, --client-ca, or a --base-path of at least {SECRET_PATH} random characters"
@@ -248,7 +252,7 @@ def _admin_edge(config: ServerConfig) -> _Edge:
     rules, ca_certs = config.admin_access, config.admin_ca_certs
     gate = Gate(_known_as(config.admin_host, rules), name="operator's API", tokenless=HEALTH_PATHS | PAGE_PATHS)
     settings = _hypercorn(rules, config.admin_certfile, config.admin_keyfile, ca_certs, prefix="--admin-")
-    settings.graceful_timeout = config.drain_s
+    settings.graceful_timeout, settings.h2c = config.drain_s, config.h2c
     guarded = rules.tokens is not None or ca_certs is not None
     return _Edge(gate, settings, guarded, "give --admin-tokens or --admin-client-ca")
 

@@ -42,6 +42,7 @@ def _warn_of_path(ctx: click.Context, param: click.Parameter, path: str | None) 
 _OPTIONS = [
     option("--certfile", type=FILE, help="PEM certificate: serve TLS, and HTTP/2 by ALPN."),
     option("--keyfile", type=FILE, help="PEM key of --certfile."),
+    option("--h2c", is_flag=True, help="Speak HTTP/2 without TLS too, by prior knowledge or by Upgrade: h2c."),
     option("--client-ca", type=FILE, help="PEM authorities: clients must show a certificate of theirs."),
     option(
         "--tokens",
@@ -90,7 +91,8 @@ _OPTIONS = [
         "--max-connections",
         default=_USUAL.max_connections,
         type=_COUNT,
-        help="Connectors' connections at once, at most a quarter of the process's files; a new one closes the idlest.",
+        help="Connectors' connections at once, at most a quarter of the process's files. A new one closes one that is "
+        "slow to send its request, or the idlest; never one that waits for its answer.",
     ),
 ]
 
@@ -107,6 +109,7 @@ def read_access(settings: dict[str, Any]) -> dict[str, Any]:
     names = settings["allowed_hosts"]
     return {
         "certfile": settings["certfile"],
+        "h2c": settings["h2c"],
         "keyfile": settings["keyfile"],
         "ca_certs": settings["client_ca"],
         "admin_certfile": settings["admin_certfile"],

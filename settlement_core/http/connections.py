@@ -8,7 +8,6 @@ it has answered already.
 from __future__ import annotations
 
 import importlib
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,8 +16,6 @@ import sniffio
 from settlement_core.core.effects import Failed, perform
 
 __all__ = ["load_hypercorn"]
-
-logger = logging.getLogger("settlement_core.http")
 
 
 def load_hypercorn() -> Callable[..., Awaitable[None]]:
@@ -35,12 +32,15 @@ def load_hypercorn() -> Callable[..., Awaitable[None]]:
 class _Contained:
     """Mixed into hypercorn's class for a connection."""
 
+    config: Any
+
     async def run(self) -> None:
         parent: Any = super()
-        outcome = await perform(parent.run, misbehaved=_tell)
+        connections = getattr(self.config, "connections", None)
+        if connections is None:
+            await parent.run()
+            return
+        tell = connections.broken.note
+        outcome = await perform(parent.run, misbehaved=tell)
         if isinstance(outcome, Failed):
-            _tell(outcome.reason)
-
-
-def _tell(reason: str) -> None:
-    logger.warning("a connection broke, and was closed: %s", reason)
+            tell(outcome.reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +21,8 @@ PATIENCE_S = 20.0
 """How long anything may take on a busy machine before a test gives up."""
 
 LOCAL = ServerConfig(port=0, admin_port=None)
+HTTP_2 = replace(LOCAL, h2c=True)
+"""HTTP/2 without TLS, too."""
 
 
 @dataclass

@@ -28,7 +28,7 @@ import pytest
 import trustme
 
 from settlement_core import server as server_module
-from settlement_core.http import guarding
+from settlement_core.http import crowding
 from settlement_core.http.gate import AccessRules
 from settlement_core.http.requests import Dialect
 from settlement_core.http.tokens import hash_line
@@ -39,7 +39,7 @@ from tests.cli.processes import MINIMAL, serving, write_engine
 from tests.cli.processes import until as until_paid
 from tests.core.worlds import MinimalEngine, World
 from tests.http.asgi import books
-from tests.http.sockets import LOCAL, PATIENCE_S, Connection, Running, connected, open_engine_server
+from tests.http.sockets import HTTP_2, LOCAL, PATIENCE_S, Connection, Running, connected, open_engine_server
 from tests.http.test_server import until
 
 pytestmark = pytest.mark.anyio
@@ -212,9 +212,9 @@ def stalled(streams: int) -> bytes:
 
 async def test_answers_that_nobody_reads_over_http_2_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """32 on each of ten connections, on a server for two requests: the connections are cut after a while."""
-    monkeypatch.setattr(guarding, "SWEEP_S", 0.05)
-    monkeypatch.setattr(guarding, "SEND_S", 0.5)
-    async with attacked(replace(LOCAL, access=AccessRules(max_requests=2))) as attack:
+    monkeypatch.setattr(crowding, "SWEEP_S", 0.05)
+    monkeypatch.setattr(crowding, "SEND_S", 0.5)
+    async with attacked(replace(HTTP_2, access=AccessRules(max_requests=2))) as attack:
         for _ in range(10):
             stream = await anyio.connect_tcp("127.0.0.1", attack.port)
             attack.sockets.append(stream)
@@ -226,7 +226,7 @@ async def test_answers_that_nobody_reads_over_http_2_keep_nobody_out(monkeypatch
 
 async def test_clients_that_go_without_reading_leave_nothing_behind() -> None:
     """Over HTTP/2, with 32 answers each that they opened no window for: at the end there is nothing to wait for."""
-    config = replace(LOCAL, access=AccessRules(max_requests=2), drain_s=PATIENCE_S)
+    config = replace(HTTP_2, access=AccessRules(max_requests=2), drain_s=PATIENCE_S)
     async with attacked(config, ends_within_s=PATIENCE_S / 2) as attack:
         for _ in range(10):
             async with await anyio.connect_tcp("127.0.0.1", attack.port) as stream:
@@ -251,8 +251,8 @@ async def test_a_client_that_does_not_read_does_not_keep_the_server_from_ending(
 
 async def test_a_client_that_does_not_read_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while, which is short here."""
-    monkeypatch.setattr(guarding, "SWEEP_S", 0.05)
-    monkeypatch.setattr(guarding, "SEND_S", 0.5)
+    monkeypatch.setattr(crowding, "SWEEP_S", 0.05)
+    monkeypatch.setattr(crowding, "SEND_S", 0.5)
     async with attacked(replace(LOCAL, drain_s=0.3), engine=Talkative()) as attack:
         stream = await anyio.connect_tcp("127.0.0.1", attack.port)
         attack.sockets.append(stream)
@@ -323,7 +323,7 @@ def total_of(paid: Path) -> int:
 
 async def test_streams_that_are_reset_as_soon_as_they_are_opened_harm_nobody() -> None:
     """Rapid reset over HTTP/2, a thousand times."""
-    async with attacked() as attack:
+    async with attacked(HTTP_2) as attack:
         client = h2.connection.H2Connection()
         client.initiate_connection()
         head = [(":method", "POST"), (":scheme", "http"), (":authority", "localhost"), (":path", "/accounts")]
@@ -360,7 +360,7 @@ async def test_floods_of_headers_are_refused(fields: bytes, status: bytes) -> No
 
 async def test_floods_of_headers_over_http_2_are_refused() -> None:
     """Too many, too long, or small on the wire and huge when unpacked."""
-    async with attacked() as attack:
+    async with attacked(HTTP_2) as attack:
         for fields in ([("x", "y")] * 200, [("x", "y" * 70_000)], [("cookie", "y" * 4000)] * 30):
             client = h2.connection.H2Connection()
             client.initiate_connection()

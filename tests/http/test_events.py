@@ -14,7 +14,7 @@ import anyio
 import anyio.abc
 import pytest
 
-from settlement_core.http import events, guarding
+from settlement_core.http import crowding, events
 from settlement_core.http.gate import AccessRules
 from settlement_core.http.tokens import hash_line
 from settlement_core.server import ServerConfig
@@ -177,8 +177,8 @@ async def test_listeners_end_at_once_when_the_server_stops() -> None:
 
 async def test_a_listener_that_does_not_read_is_cut_and_costs_nobody_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Money moves on beside it; what it is sent is bounded by one part, whatever happens meanwhile."""
-    monkeypatch.setattr(guarding, "SWEEP_S", 0.05)
-    monkeypatch.setattr(guarding, "SEND_S", 0.5)
+    monkeypatch.setattr(crowding, "SWEEP_S", 0.05)
+    monkeypatch.setattr(crowding, "SEND_S", 0.5)
     world = World(MinimalEngine())
     async with (
         open_engine_server(world, ADMIN) as server,

@@ -86,7 +86,7 @@ def test_requests_of_clients_that_left_during_a_stall_are_not_recorded(
     """The process is stopped, twelve clients ask and leave; then one asks who stays."""
     engine = write_engine(tmp_path, MINIMAL)
     store = f"sqlite:{tmp_path / 's.db'}"
-    arguments = (str(engine), "--store", store, "--backend", backend, "--connector-url", "http://127.0.0.1:9")
+    arguments = (str(engine), "--store", store, "--backend", backend, "--h2c", "--connector-url", "http://127.0.0.1:9")
     with serving(*arguments, folder=tmp_path, PAID=str(tmp_path / "paid")) as server:
         assert server.create() == 201
         port = urlsplit(server.url).port
