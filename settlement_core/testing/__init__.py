@@ -18,6 +18,8 @@ from settlement_core.testing.engine_check import EngineReport as EngineReport
 from settlement_core.testing.engine_check import LedgerControls as LedgerControls
 from settlement_core.testing.engine_check import check_engine as check_engine
 from settlement_core.testing.engine_check import find_engine_faults as find_engine_faults
+from settlement_core.testing.lying_node import LyingNode as LyingNode
+from settlement_core.testing.lying_node import open_lying_node as open_lying_node
 from settlement_core.testing.memory_connector import MemoryConnector as MemoryConnector
 from settlement_core.testing.stepping import CutFailed as CutFailed
 from settlement_core.testing.stepping import every_cancel_point as every_cancel_point
@@ -30,6 +32,7 @@ __all__ = [
     "CutFailed",
     "EngineReport",
     "LedgerControls",
+    "LyingNode",
     "MemoryConnector",
     "TestConnector",
     "check_connector",
@@ -39,6 +42,7 @@ __all__ = [
     "every_cancel_point",
     "find_engine_faults",
     "link_accounts",
+    "open_lying_node",
     "open_test_connector",
     "virtual_backend",
 ]

@@ -1,0 +1,1 @@
+"""The lying node of the test kit."""
