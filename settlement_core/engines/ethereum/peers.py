@@ -34,6 +34,7 @@ from settlement_core.engines.ethereum.handshake import (
     refused_because,
     step_of,
 )
+from settlement_core.engines.ethereum.message_limits import MessageLimits
 from settlement_core.engines.ethereum.rust_handshake import (
     RECEIVED,
     RustAnswer,
@@ -105,6 +106,7 @@ class Peers:
         self._require_strong = require_strong_handshake
         # a wall clock that is set must neither end a challenge early nor let it live on
         self._now = now or _steady_clock()
+        self._limits = MessageLimits(self._now)
         # Held while bindings are looked at and changed, never while a peer is asked: it may be asking us.
         self._lock = anyio.Lock()
         # Those the peer of an account has to answer: of our handshake, and of the Rust engine's. They end with us.
@@ -208,13 +210,19 @@ class Peers:
     async def handle_message(self, account_id: str, message: Any) -> Any:
         """Answer the peer's engine; a repeated message gets the same answer, or one that changes nothing.
 
-        What cannot be taken is answered with a refusal, since connectors do not forward errors.
+        What cannot be taken is answered with a refusal, since connectors do not forward errors. So are messages beyond
+        the account's rate limit: they are not read, and change nothing.
         """
         try:
+            wait_s = self._limits.wait_s(account_id)
+            if wait_s:
+                raise _Refused(f"too many messages came from this account, the next is read in {wait_s:.1f} s")
             async with self._lock:
                 return await self._answer(account_id, message)
         except (_Refused, ValueError) as problem:
-            _log.warning("account %s: refused its peer's handshake: %s", account_id, problem)
+            note = self._limits.log_note(account_id, "refused")
+            if note is not None:
+                _log.warning("account %s: refused its peer's handshake: %s%s", account_id, problem, note)
             return refusal(str(problem))
 
     async def _answer(self, account_id: str, message: Any) -> Any:
@@ -344,7 +352,11 @@ class Peers:
             )
         other = await self.account_of(address)
         if other not in {None, account_id}:
-            _log.error("account %s: its peer's address %s is that of account %s", account_id, address, other)
+            note = self._limits.log_note(account_id, "address of another")
+            if note is not None:
+                _log.error(
+                    "account %s: its peer's address %s is that of account %s%s", account_id, address, other, note
+                )
             raise _Refused(f"the address {address} is known in another account")
         return binding
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,6 +13,8 @@ import pytest
 
 from settlement_core.abc import AccountServices, Acknowledged, CreditOutcome, SettlementEngine
 from settlement_core.core.core import Core, open_core
+from settlement_core.engines.ethereum.handshake import Asset, Challenge, Introduction, Side, refused_because
+from settlement_core.engines.ethereum.message_limits import LOG_INTERVAL_S, MESSAGES, MESSAGES_PER_S, MessageLimits
 from settlement_core.engines.ethereum.peers import CHALLENGE_S, PeerError, Peers
 from settlement_core.engines.ethereum.rust_handshake import (
     RECEIVED,
@@ -25,7 +27,18 @@ from settlement_core.stores.memory import create_memory_store
 from settlement_core.testing.clocks import virtual_backend
 from settlement_core.values.errors import ConnectorError
 from tests.engines.ethereum.anvil import CHAIN_ID
-from tests.engines.ethereum.world import Crash, Somebody, join, known, only_rust, open_pair, overhear, refused, steps
+from tests.engines.ethereum.world import (
+    NOW,
+    Crash,
+    Somebody,
+    join,
+    known,
+    only_rust,
+    open_pair,
+    overhear,
+    refused,
+    steps,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -571,3 +584,70 @@ async def test_two_cores_meet_and_pay_nobody_before() -> None:
         assert engine.paid == [(bob.address, Decimal(5))]
         assert other_engine.paid == [(alice.address, Decimal(7))]
         assert anyio.current_time() - began == 0.5
+
+
+# floods
+
+
+def hello(somebody: Somebody) -> dict[str, Any]:
+    """Return a message that costs its receiver a signature."""
+    side, challenge = Side(somebody.address, "alice"), Challenge("0x" + "77" * 32, int(NOW) + CHALLENGE_S)
+    return Introduction("hello", Asset(CHAIN_ID, None), side, challenge).to_json()
+
+
+FLOOD: dict[str, Callable[[Somebody], Any]] = {
+    "hello": hello,
+    "rust": lambda _: rust_request(new_challenge()),
+    "nonsense": lambda _: {"type": "ethereumPeer", "step": "nonsense"},
+}
+
+
+@pytest.mark.parametrize("kind", FLOOD)
+async def test_flood_of_messages_is_refused_unread(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A thousand messages of one account: sixty are read, the rest are refused in one log line; others are served."""
+    alice, mallory, bob = Somebody(0), Somebody(3), Somebody(1)
+    join(alice, "bob", bob, "alice")
+    answers = [await alice.peers.handle_message("mallory", FLOOD[kind](mallory)) for _ in range(1000)]
+    limited = [str(refused_because(answer)).startswith("too many messages") for answer in answers]
+    assert limited == [False] * MESSAGES + [True] * (1000 - MESSAGES)
+    assert len(caplog.records) == 1
+    await bob.peers.set_up("alice")
+    assert await known(alice, "bob") == (bob.address, True)
+
+
+async def test_account_that_was_limited_is_served_again_later(caplog: pytest.LogCaptureFixture) -> None:
+    """One message a second; the handshake that it interrupted ends well, and a later line counts the refusals."""
+    alice, bob = open_pair()
+    for _ in range(MESSAGES + 5):
+        await bob.peers.handle_message("alice", hello(alice))
+    with pytest.raises(PeerError, match="too many messages came from this account, the next is read in 1.0 s"):
+        await alice.peers.set_up("bob")
+    bob.time_s += 2 / MESSAGES_PER_S
+    await alice.peers.set_up("bob")
+    assert await known(bob, "alice") == (alice.address, True)
+    bob.time_s += LOG_INTERVAL_S
+    await bob.peers.handle_message("alice", None)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    assert lines[1].endswith("(5 more such messages since the last line)")
+
+
+async def test_address_of_another_account_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """However often a peer names it; the refusal and the error have a line each."""
+    alice, bob = open_pair()
+    await alice.peers.set_up("bob")
+    for _ in range(20):
+        assert refused_because(await alice.peers.handle_message("mallory", hello(bob))) is not None
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
+async def test_limits_forget_accounts_that_send_no_more() -> None:
+    """A thousand and one accounts are remembered, and those at rest are not."""
+    now = [0.0]
+    limits = MessageLimits(lambda: now[0])
+    for number in range(3000):
+        now[0] += 2.0
+        assert limits.wait_s(f"account-{number}") == 0
+        assert limits.log_note(f"account-{number}", "refused") == ""
+    assert len(limits._buckets) <= 1_001
+    assert len(limits._lines) <= 1_001
