@@ -6,7 +6,10 @@ Everything here comes from the operator. What a peer says can never choose chain
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
+import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +36,8 @@ KEY_VARIABLE = "SETTLEMENT_ETHEREUM_KEY"
 PASSWORD_VARIABLE = "SETTLEMENT_ETHEREUM_PASSWORD"  # noqa: S105 - a name, not a password
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{40}")
+
+_log = logging.getLogger(__name__)
 
 
 class SigningKey:
@@ -147,7 +152,8 @@ def load_key(*, key_file: str, password_file: str, environment: Mapping[str, str
     """Return the key from a file, else from the environment; raises `LocalError` that tells no secret.
 
     The file holds the key in hexadecimal, or is an Ethereum keystore (JSON), whose password is in another file or in
-    the environment. A key is never an option of its own: others on the machine can see command lines.
+    the environment. A key is never an option of its own: others on the machine can see command lines. A file that
+    everybody may read is warned about and used: secrets of containers are mounted like that.
     """
     if not key_file:
         secret = environment.get(KEY_VARIABLE, "").strip()
@@ -170,9 +176,15 @@ def load_key(*, key_file: str, password_file: str, environment: Mapping[str, str
 
 def _read(path: str, what: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with Path(path).open(encoding="utf-8") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read()
     except (OSError, UnicodeDecodeError) as problem:
         raise LocalError(f"cannot read the {what} {path!r}: {type(problem).__name__}") from None
+    # what Windows shows there says nothing
+    if os.name == "posix" and mode & stat.S_IROTH:
+        _log.warning("the %s %r may be read by everybody on this machine: say chmod o= %s", what, path, path)
+    return content
 
 
 def _eth_account() -> Any:

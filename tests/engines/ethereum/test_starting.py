@@ -194,3 +194,24 @@ def test_its_libraries_change_nothing_for_the_rest_of_the_process() -> None:
         "assert sys.getrecursionlimit() == limit, sys.getrecursionlimit()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_secret_file_that_everybody_may_read_is_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With its path and the remedy, and without the secret; one that others cannot read is taken in silence."""
+    key, password = tmp_path / "key", tmp_path / "password"
+    keystore = json.dumps(Account.encrypt(bytes.fromhex(KEY[2:]), "open sesame", kdf="pbkdf2", iterations=10))
+    for content, mode, warned in ((KEY, 0o640, []), (KEY, 0o644, [key]), (keystore, 0o604, [key, password])):
+        caplog.clear()
+        key.write_text(content)
+        password.write_text("open sesame")
+        for file in (key, password):
+            file.chmod(mode)
+        loaded = load_key(key_file=str(key), password_file=str(password), environment={})
+        assert loaded.address == dev_accounts()[1].address
+        lines = [record.getMessage() for record in caplog.records]
+        assert len(lines) == len(warned)
+        for line, path in zip(lines, warned, strict=True):
+            assert f"{str(path)!r} may be read by everybody on this machine: say chmod o= {path}" in line
+        assert not any(secret in line for line in lines for secret in (KEY, KEY[2:], "sesame"))
