@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from settlement_core.testing.connector._wire import Answer
 from settlement_core.testing.lying_node._calls import NodeCall
 from settlement_core.testing.lying_node._memory import Memory
 
-__all__ = ["TRUTH", "AnswerLie", "Ask", "BodyLie", "Lie", "ViewLie", "WireLie"]
+if TYPE_CHECKING:
+    from settlement_core.testing.lying_node._branches import ReplacedBlock
+
+__all__ = ["TRUTH", "AnswerLie", "Ask", "BodyLie", "Lie", "Replaced", "ViewLie", "WireLie"]
 
 TRUTH: Any = object()
 """What a lie returns that cannot be told about this answer."""
 
 Ask: TypeAlias = Callable[[Sequence[NodeCall]], Awaitable[list[Any]]]
 """Asks a node and returns for each call its result, or a `Refusal`."""
+
+
+Replaced: TypeAlias = "Mapping[int, ReplacedBlock]"
+"""By height, blocks that are not on the chain any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +53,14 @@ class ViewLie:
 
     Attributes:
         name: whose view it is.
-        look: the calls, how to ask the nodes, and chance, to a result for each call; None if there is no such view.
+        look: the calls, how to ask the nodes, chance and the blocks that were replaced, to a result for each call; None
+            if there is no such view. A view may last for a few requests; it gets the same chance in each.
+        of_replaced: whether it needs blocks that were replaced; they are recorded only then, which takes more calls.
     """
 
     name: str
-    look: Callable[[Sequence[NodeCall], Sequence[Ask], random.Random], Awaitable[list[Any] | None]]
+    look: Callable[[Sequence[NodeCall], Sequence[Ask], random.Random, Replaced], Awaitable[list[Any] | None]]
+    of_replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

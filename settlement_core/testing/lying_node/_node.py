@@ -9,21 +9,18 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from settlement_core.testing.connector._serve import open_server
-from settlement_core.testing.connector._wire import DROP, JSON, Answer
+from settlement_core.testing.connector._wire import DROP, Answer
 from settlement_core.testing.lying_node._bodies import BODY_LIES
+from settlement_core.testing.lying_node._branches import Branches
 from settlement_core.testing.lying_node._calls import (
-    NodeCall,
-    Refusal,
     body_of,
     describe_change,
     pair,
     parse_calls,
-    write,
 )
 from settlement_core.testing.lying_node._chain import CHAIN_LIES
 from settlement_core.testing.lying_node._fields import FIELD_LIES
@@ -31,11 +28,9 @@ from settlement_core.testing.lying_node._kinds import TRUTH, AnswerLie, BodyLie,
 from settlement_core.testing.lying_node._limits import NO_LIMITS, Limits, Meter, refuse_batch, refuse_logs
 from settlement_core.testing.lying_node._memory import Memory
 from settlement_core.testing.lying_node._request import Request, Script, Spell, Told
+from settlement_core.testing.lying_node._upstream import Upstream
 from settlement_core.testing.lying_node._views import VIEW_LIES
 from settlement_core.testing.lying_node._wire import WIRE_LIES
-
-if TYPE_CHECKING:
-    import httpx2
 
 __all__ = ["LIES", "LyingNode", "open_lying_node"]
 
@@ -53,10 +48,10 @@ _MORE = 0.3
 """Chance that an answer with one lie about a call gets another."""
 
 _REPEATED = 0.3
-"""Chance that a lie about a call is told again when the same question comes again."""
+"""Chance that a lie about a call is told again when the same question comes again, and a view in the next requests."""
 
 _REPEATS = 4
-"""Questions to which such a lie is repeated at most, so that no lie lasts."""
+"""Times that such a lie, or a view, is repeated at most, so that no lie lasts."""
 
 _UPSTREAM_S = 30.0
 """Seconds a real node may take."""
@@ -80,8 +75,7 @@ class LyingNode:
 
     def __init__(
         self,
-        client: httpx2.AsyncClient,
-        node_urls: Sequence[str],
+        upstream: Upstream,
         *,
         seed: int,
         rate: float,
@@ -95,14 +89,15 @@ class LyingNode:
         self.told: list[Told] = []
         self.requests = 0
         self.limited = 0
-        self._client = client
-        self._node_urls = tuple(node_urls)
+        self._upstream = upstream
         self._lies = tuple(lies)
         self._limits = limits
         self._meter = Meter(limits.requests_per_s)
         self._memory = Memory()
         self._scripts: list[Script] = []
+        self._branches = Branches()
         self._spells: dict[str, Spell] = {}
+        self._view: Spell | None = None
         self._counts: Counter[str] = Counter()
 
     def __repr__(self) -> str:
@@ -133,7 +128,7 @@ class LyingNode:
         calls = parse_calls(content)
         self.requests += 1
         if calls is None:
-            return await self._post(0, body)
+            return await self._upstream.post(body)
         methods = "+".join(call.method for call in calls)
         self._counts[methods] += 1
         chance = random.Random(f"{self.seed}/{methods}/{self._counts[methods]}")
@@ -155,6 +150,8 @@ class LyingNode:
         return random.Random(f"{self.seed}/habits")
 
     async def _answer(self, request: Request) -> Answer:
+        if not self.honest:
+            await self._record()
         for script, lie in self._candidates(request):
             told = await self._try(lie, request, None if script is None else script.method)
             if told and script is not None:
@@ -176,6 +173,8 @@ class LyingNode:
         for script in sorted(self._scripts, key=lambda script: isinstance(script.lie, AnswerLie | BodyLie)):
             if script.meets(request.calls):
                 yield script, script.lie
+        if self._view is not None:
+            yield None, self._view.lie
         chance = request.chance
         if chance.random() < self.rate:
             (kind,) = chance.choices(_KINDS, _WEIGHTS)
@@ -213,7 +212,7 @@ class LyingNode:
             if limit is not None and (refusal := refuse_logs(call, limit, self._habits())) is not None
         }
         self.limited += len(refused)
-        request.truth = await self._post(0, request.body)
+        request.truth = await self._upstream.post(request.body)
         try:
             request.items = pair(request.calls, json.loads(request.truth.body))
         except ValueError:
@@ -265,16 +264,22 @@ class LyingNode:
             spell.left -= 1
             if spell.left <= 0:
                 del self._spells[call.question]
-            if "result" in request.items[at]:
+            if "result" in request.items[at] and isinstance(spell.lie, AnswerLie):
                 self._say(spell.lie, request, at, spell.seed)
 
     async def _look(self, lie: ViewLie, request: Request) -> bool:
-        """Answer as another node would."""
-        asks = [self._asker(number) for number in range(len(self._node_urls))]
+        """Answer as another node would, and perhaps in the next requests, too."""
+        view, self._view = self._view, None
+        if view is None or view.lie is not lie:
+            again = self.rate > 0 and request.chance.random() < _REPEATED
+            view = Spell(lie, request.chance.randrange(2**32), request.chance.randint(1, _REPEATS) if again else 0)
+        chance, replaced = random.Random(view.seed), self._branches.replaced()
         try:
-            results = await lie.look(request.calls, asks, request.chance)
+            results = await lie.look(request.calls, self._upstream.asks, chance, replaced)
         except (OSError, ValueError):
             return False
+        if results is not None and view.left > 0:
+            self._view = replace(view, left=view.left - 1)
         if results is None:
             return False
         request.items = [body_of(call, result) for call, result in zip(request.calls, results, strict=True)]
@@ -307,38 +312,15 @@ class LyingNode:
             return lie.answer(body, request.chance)
         return DROP if truth is None else truth
 
-    # the real nodes
-
-    async def _post(self, number: int, body: bytes) -> Answer:
-        """Pass a body on to one of the nodes, byte by byte, and back."""
-        import httpx2  # noqa: PLC0415  only who opens a node pays for it
-
+    async def _record(self) -> None:
+        """Take down the first node's blocks, as long as nothing has replaced them, if a view may need them."""
+        due = [script.lie for script in self._scripts if script.left > 0]
+        if not any(isinstance(lie, ViewLie) and lie.of_replaced for lie in (*due, *(self._lies if self.rate else ()))):
+            return
         try:
-            # the node acts even if whoever asked is gone
-            with anyio.CancelScope(shield=True):
-                said = await self._client.post(
-                    self._node_urls[number], content=body, headers={"content-type": "application/json"}
-                )
-        except httpx2.TransportError:
-            return DROP
-        return Answer(said.status_code, said.content, {"content-type": said.headers.get("content-type", JSON)})
-
-    def _asker(self, number: int) -> Any:
-        async def ask(calls: Sequence[NodeCall]) -> list[Any]:
-            numbered = [replace(call, call_id=at) for at, call in enumerate(calls)]
-            content = [call.to_json() for call in numbered]
-            said = await self._post(number, write(content if len(content) > 1 else content[0]))
-            items = None if said.status is None else pair(numbered, json.loads(said.body))
-            if items is None:
-                raise ConnectionError(f"node {number} gave no answer")
-            return [_result_of(item) for item in items]
-
-        return ask
-
-
-def _result_of(item: dict[str, Any]) -> Any:
-    error = item.get("error")
-    return Refusal(error.get("code", 0), error.get("message", "")) if isinstance(error, dict) else item.get("result")
+            await self._branches.record(self._upstream.asks[0])
+        except (OSError, ValueError):
+            return  # the node is down, or is no Ethereum node
 
 
 @asynccontextmanager
@@ -377,7 +359,7 @@ async def open_lying_node(
     import httpx2  # noqa: PLC0415  only who opens a node pays for it
 
     async with httpx2.AsyncClient(trust_env=False, verify=False, timeout=_UPSTREAM_S) as client:
-        node = LyingNode(client, urls, seed=seed, rate=rate, lies=lies, limits=limits)
+        node = LyingNode(Upstream(client, urls), seed=seed, rate=rate, lies=lies, limits=limits)
         async with open_server(node.respond) as url:
             node.url = url
             yield node

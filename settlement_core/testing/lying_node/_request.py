@@ -9,7 +9,7 @@ from typing import Any
 
 from settlement_core.testing.connector._wire import JSON, Answer
 from settlement_core.testing.lying_node._calls import NodeCall, write
-from settlement_core.testing.lying_node._kinds import TRUTH, AnswerLie, Lie
+from settlement_core.testing.lying_node._kinds import TRUTH, AnswerLie, Lie, ViewLie
 
 __all__ = ["Request", "Script", "Spell", "Told"]
 
@@ -74,8 +74,8 @@ class Request:
 
 @dataclass(slots=True)
 class Spell:
-    """A lie that is repeated for a question, with the same chance each time."""
+    """A lie that is repeated with the same chance each time: for one question, or in the next requests."""
 
-    lie: AnswerLie
+    lie: AnswerLie | ViewLie
     seed: int
     left: int

@@ -9,7 +9,7 @@ from typing import Any
 
 from settlement_core.testing.lying_node._calls import NodeCall, Refusal
 from settlement_core.testing.lying_node._chain import SEND
-from settlement_core.testing.lying_node._kinds import Ask, ViewLie
+from settlement_core.testing.lying_node._kinds import Ask, Replaced, ViewLie
 
 __all__ = ["MAX_LAG", "VIEW_LIES"]
 
@@ -34,7 +34,9 @@ _WHOLE = {"eth_getBlockByNumber", "eth_getBlockReceipts"}
 """Methods that answer null for a block that a node has not; the others refuse."""
 
 
-async def _lagging(calls: Sequence[NodeCall], nodes: Sequence[Ask], chance: random.Random) -> list[Any] | None:
+async def _lagging(
+    calls: Sequence[NodeCall], nodes: Sequence[Ask], chance: random.Random, _: Replaced
+) -> list[Any] | None:
     """Answer the whole request as a node that is some blocks behind would."""
     ask = nodes[0]
     (head,) = await ask([NodeCall("eth_blockNumber", ())])
@@ -108,7 +110,9 @@ def _number(block: Any) -> int:
     return 0 if block == "earliest" else _LATEST
 
 
-async def _mixed(calls: Sequence[NodeCall], nodes: Sequence[Ask], chance: random.Random) -> list[Any] | None:
+async def _mixed(
+    calls: Sequence[NodeCall], nodes: Sequence[Ask], chance: random.Random, _: Replaced
+) -> list[Any] | None:
     """Ask one of the nodes for each call; transactions always go to the first."""
     if len(nodes) < 2 or all(call.method == SEND for call in calls):
         return None
@@ -123,14 +127,18 @@ async def _mixed(calls: Sequence[NodeCall], nodes: Sequence[Ask], chance: random
     return [results[at] for at in range(len(calls))]
 
 
-async def _other(calls: Sequence[NodeCall], nodes: Sequence[Ask], _: random.Random) -> list[Any] | None:
+async def _other(
+    calls: Sequence[NodeCall], nodes: Sequence[Ask], _chance: random.Random, _: Replaced
+) -> list[Any] | None:
     """Ask the second node for everything."""
     if len(nodes) < 2 or any(call.method == SEND for call in calls):
         return None
     return await nodes[1](calls)
 
 
-async def _swallowed(calls: Sequence[NodeCall], nodes: Sequence[Ask], _: random.Random) -> list[Any] | None:
+async def _swallowed(
+    calls: Sequence[NodeCall], nodes: Sequence[Ask], _chance: random.Random, _: Replaced
+) -> list[Any] | None:
     """Take transactions, return their hashes, and pass none on."""
     if not any(call.method == SEND for call in calls):
         return None
@@ -139,8 +147,37 @@ async def _swallowed(calls: Sequence[NodeCall], nodes: Sequence[Ask], _: random.
     return await nodes[0](asked)
 
 
+async def _replaced(
+    calls: Sequence[NodeCall], nodes: Sequence[Ask], _: random.Random, replaced: Replaced
+) -> list[Any] | None:
+    """Answer what is asked by height or hash from blocks that were replaced, and everything else truly."""
+    known = [_on_branch(call, replaced) for call in calls]
+    if all(result is None for result in known):
+        return None
+    truth = await nodes[0](calls)
+    return [one if result is None else result for result, one in zip(known, truth, strict=True)]
+
+
+def _on_branch(call: NodeCall, replaced: Replaced) -> Any:
+    """Return what a node on the replaced branch says, or None if the branch does not matter to it."""
+    if not call.params:
+        return None
+    asked = call.params[0]
+    at = replaced.get(_number(asked)) if call.method in _WHOLE and asked not in _TAGS else None
+    if at is not None:
+        return at.receipts if call.method == "eth_getBlockReceipts" else at.answer(full=call.params[1:] == (True,))
+    for block in replaced.values():
+        for transaction, receipt in zip(block.block["transactions"], block.receipts, strict=True):
+            if transaction["hash"] == asked and call.method == "eth_getTransactionReceipt":
+                return receipt
+            if transaction["hash"] == asked and call.method == "eth_getTransactionByHash":
+                return transaction
+    return None
+
+
 VIEW_LIES = (
     ViewLie("a view some blocks behind", _lagging),
+    ViewLie("the view of a replaced branch", _replaced, of_replaced=True),
     ViewLie("each call answered by another node", _mixed),
     ViewLie("the view of the other node", _other),
     ViewLie("transactions taken and lost", _swallowed),
