@@ -61,6 +61,7 @@ soak: $(VENV)/dev redis node  ## The long forms: many lives, kills of workers an
 	CANCEL_STRIDE=1 $(BIN)/python -m pytest --timeout 1800 tests/core/test_cancel_points.py
 	CHECK_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 1800 tests/stores tests/redis
 	CHECK_STRIDE=1 $(BIN)/python -m pytest --timeout 1800 tests/engines/ethereum/test_check_engine.py
+	$(BIN)/python -m tests.engines.ethereum.lying --seeds $${LYING_SEEDS:-2000} --first $${SEED:-1}
 	ETHEREUM_KILLS=all $(BIN)/python -m pytest --timeout 3600 tests/engines/ethereum/test_kills.py
 	SCHEMATHESIS_EXAMPLES=500 $(BIN)/python -m pytest --timeout 1800 tests/http/test_openapi.py
 
