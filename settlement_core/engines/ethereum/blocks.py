@@ -23,7 +23,17 @@ from settlement_core.engines.ethereum.encoding import (
 from settlement_core.engines.ethereum.reading import address, data, quantity, word
 from settlement_core.engines.ethereum.rpc import NodeUnavailable
 
-__all__ = ["TRANSFER", "Block", "Contradiction", "Log", "Receipt", "Transaction", "read_block", "read_receipts"]
+__all__ = [
+    "TRANSFER",
+    "Block",
+    "Contradiction",
+    "Log",
+    "Receipt",
+    "Transaction",
+    "check_links",
+    "read_block",
+    "read_receipts",
+]
 
 TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 """keccak256("Transfer(address,address,uint256)"), the first topic of every ERC-20 transfer (ERC-20, "Events")."""
@@ -142,6 +152,13 @@ def read_block(said: Any, *, full: bool, verify: bool) -> Block:
     elif full and [quantity(item["transactionIndex"]) for item in listed] != list(range(len(listed))):
         raise Contradiction(number, "its transactions are not numbered one after the other")
     return block
+
+
+def check_links(blocks: Sequence[Block]) -> None:
+    """Raise `NodeUnavailable` unless each block stands on the one before it."""
+    for before, after in itertools.pairwise(blocks):
+        if after.parent_hash != before.block_hash:
+            raise NodeUnavailable("the chain changed while it was read; it is read again")
 
 
 def _verify_block(said: Any, block: Block, *, full: bool) -> None:

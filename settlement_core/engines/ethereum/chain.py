@@ -31,6 +31,9 @@ _TIP = 10**9
 _WOBBLE = 3
 """Blocks by which one answer may be older than another: behind one URL there may be several nodes."""
 
+_TAGGED_DEPTH = 64
+"""Blocks that stand on one at least until the chain tags it as finalized, where the tag is at a later one."""
+
 _SMALL = 10
 """Transactions or receipts that are checked at once; more take milliseconds, and are checked in a thread."""
 
@@ -72,6 +75,7 @@ class View:
     Attributes:
         head: the newest block.
         final: the newest block that counts as final; -1 if none does yet.
+        final_hash: its hash, if the chain's own tag told it.
         nonce: how many transactions of ours are in blocks, in the node's opinion.
         pending_nonce: the same with those in the node's pool.
         balance: wei of ours, and units of the token if there is one.
@@ -79,6 +83,7 @@ class View:
 
     head: Block
     final: int
+    final_hash: str
     nonce: int
     pending_nonce: int
     balance: int
@@ -141,11 +146,14 @@ class Chain:
         head = self._block(said_head)
         self._check_height(head.number)
         if self._confirmations is not None:
-            final = max(head.number - self._confirmations + 1, -1)
+            final, final_hash = max(head.number - self._confirmations + 1, -1), ""
+        elif said_final is None:
+            final, final_hash = -1, ""
         else:
-            final = -1 if said_final is None else self._block(said_final).number
+            tagged = self._block(said_final)
+            final, final_hash = tagged.number, tagged.block_hash
         nonce, pending, balance, *units = (parsed("count", quantity, said) for said in counted)
-        view = View(head, final, nonce, max(nonce, pending), balance, units[0] if units else 0)
+        view = View(head, final, final_hash, nonce, max(nonce, pending), balance, units[0] if units else 0)
         if number > self._viewed:
             self.view, self._viewed = view, number
         return view
@@ -229,6 +237,24 @@ class Chain:
             _check_number(number, block)
             found.append(block)
         return found
+
+    async def check_depth(self, number: int, block_hash: str, view: View) -> None:
+        """Raise `NodeUnavailable` unless enough blocks stand on a block, each on the one before, to make it final.
+
+        A block is taken by its height, and behind one URL there may be a node that is still on a branch which the
+        others have left. As many blocks as the view says never came to stand on that branch.
+        """
+        if self._confirmations is not None:
+            end, end_hash, depth = view.head.number, view.head.block_hash, self._confirmations - 1
+        else:
+            end, end_hash, depth = view.final, view.final_hash, _TAGGED_DEPTH
+        last, found = min(number + depth, end), block_hash
+        for block in await self.headers(range(number + 1, last + 1)):
+            if block is None or block.parent_hash != found:
+                raise NodeUnavailable(f"what the node has after block {number} does not stand on it; it is read again")
+            found = block.block_hash
+        if last == end and found != end_hash:
+            raise NodeUnavailable(f"block {number} is not below the newest block that the node told; it is read again")
 
     def _block(self, said: Any) -> Block:
         return parsed("block", partial(read_block, full=False, verify=self.verify), said)

@@ -7,12 +7,19 @@ their headers commit to as well. A chain whose blocks cannot be checked that way
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from settlement_core.engines.ethereum.blocks import TRANSFER, Block, Contradiction, Log, Receipt, Transaction
+from settlement_core.engines.ethereum.blocks import (
+    TRANSFER,
+    Block,
+    Contradiction,
+    Log,
+    Receipt,
+    Transaction,
+    check_links,
+)
 from settlement_core.engines.ethereum.chain import Chain, address_topic
 from settlement_core.engines.ethereum.encoding import Bloom
 from settlement_core.engines.ethereum.reading import parsed, quantity, word
@@ -223,8 +230,7 @@ def _places(said: Any) -> list[tuple[str, int]]:
 
 def _follow(blocks: Sequence[Block], parent: str) -> bool:
     """Tell whether the blocks follow a block's hash. Raises `NodeUnavailable` if they do not follow one another."""
-    for before, after in itertools.pairwise(blocks):
-        _same(before.block_hash, after.parent_hash)
+    check_links(blocks)
     return parent in {"", blocks[0].parent_hash}
 
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import anyio
 
 from settlement_core.abc import AccountServices
-from settlement_core.engines.ethereum.chain import Chain
+from settlement_core.engines.ethereum.chain import Chain, View
 from settlement_core.engines.ethereum.deposits import Deposit, DepositReader
 from settlement_core.engines.ethereum.reconciling import Reconciliation
 from settlement_core.engines.ethereum.rpc import NodeError
@@ -146,13 +146,14 @@ class IncomingScan:
 
     async def scan_once(self) -> None:
         """Credit everything up to the block that is final now."""
-        final = (await self._chain.look()).final
-        while self._trail[-1].height < final:
+        view = await self._chain.look()
+        while self._trail[-1].height < view.final:
             at = self._trail[-1]
-            found = await self._reader.read(at.height + 1, final, parent=at.block_hash)
+            found = await self._reader.read(at.height + 1, view.final, parent=at.block_hash)
             if found is None:
-                await self._walk_back()
+                await self._walk_back(view)
                 continue
+            await self._chain.check_depth(found.last, found.block_hash, view)
             await self._take(found.deposits)
             self._reconciliation.add(found.change)
             # after the credits: a crash in between repeats the range, under the same settlement ids
@@ -236,10 +237,14 @@ class IncomingScan:
 
     # reorganisations
 
-    async def _walk_back(self) -> None:
+    async def _walk_back(self, view: View) -> None:
         """Return to the last scanned block that the chain still has."""
         left = self._trail
         last = left[-1].height
+        (other,) = await self._chain.headers([last])
+        if other is not None:
+            # nothing was replaced if only this answer was that of a node on another branch
+            await self._chain.check_depth(last, other.block_hash, view)
         while left:
             (block,) = await self._chain.headers([left[-1].height]) if left[-1].height >= 0 else [None]
             if not left[-1].block_hash or (block is not None and block.block_hash == left[-1].block_hash):

@@ -288,11 +288,11 @@ class Outgoing:
 
     async def _look_up(self, told: Slot) -> Verdict:
         """Tell what became of a payment so old that its slot is forgotten."""
-        final = (await self._chain.look()).final
-        outcomes, mined = await self._prover.prove([told], final=final)
+        view = await self._chain.look()
+        outcomes, mined = await self._prover.prove([told], view)
         outcome = outcomes.get(told.nonce)
         if outcome is None and not mined:
-            outcome = await self._prover.search(told.nonce, told, since=told.since, final=final)
+            outcome = await self._prover.search(told.nonce, told, since=told.since, view=view)
         return Pending(self._config.poll_interval_s) if outcome is None else self._verdict(told, outcome)
 
     # the payment as the core keeps it

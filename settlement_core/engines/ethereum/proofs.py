@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from settlement_core.engines.ethereum.blocks import Block, Receipt, Transaction
-from settlement_core.engines.ethereum.chain import Chain
+from settlement_core.engines.ethereum.blocks import Block, Receipt, Transaction, check_links
+from settlement_core.engines.ethereum.chain import Chain, View
 from settlement_core.engines.ethereum.nonces import Outcome, Result, Slot
 from settlement_core.engines.ethereum.transactions import Effect, mark_of
 
@@ -31,7 +31,7 @@ class Prover:
         self._chain = chain
         self._searched: dict[int, int] = {}
 
-    async def prove(self, slots: Sequence[Slot], *, final: int) -> tuple[dict[int, Outcome], set[int]]:
+    async def prove(self, slots: Sequence[Slot], view: View) -> tuple[dict[int, Outcome], set[int]]:
         """Return the outcomes, by nonce, of those slots of which a transaction we signed is in a final block.
 
         Also returns the nonces of all slots of which one is in any block, in the node's opinion.
@@ -39,8 +39,9 @@ class Prover:
         of_hash = {tx_hash: slot for slot in slots for tx_hash in slot.hashes}
         places = [place for place in await self._chain.places(list(of_hash)) if place is not None]
         outcomes: dict[int, Outcome] = {}
-        for number in sorted({place.block for place in places if place.block <= final}):
+        for number in sorted({place.block for place in places if place.block <= view.final}):
             (block,) = await self._chain.blocks([number])
+            await self._chain.check_depth(number, block.block_hash, view)
             ours = [place.tx_hash for place in places if place.block == number]
             for transaction, receipt in await self._of_block(block, ours):
                 slot = of_hash[transaction.tx_hash]
@@ -58,16 +59,16 @@ class Prover:
             if transaction.tx_hash in hashes
         ]
 
-    async def search(self, nonce: int, slot: Slot | None, *, since: int, final: int) -> Outcome | None:
+    async def search(self, nonce: int, slot: Slot | None, *, since: int, view: View) -> Outcome | None:
         """Return how a nonce ended that none of the transactions we know seems to have used; None if that is not final.
 
         Args:
             nonce: the nonce.
             slot: what we signed for it, if we know.
             since: the block to begin with.
-            final: the newest final block.
+            view: which tells the newest final block.
         """
-        found = await self._find(nonce, since=since, final=final)
+        found = await self._find(nonce, since=since, view=view)
         if found is None:
             return None
         ((spender, receipt),) = await self._of_block(found[0], [found[1].tx_hash])
@@ -75,12 +76,15 @@ class Prover:
             return self._judge(slot, receipt)
         return self._judge_unknown(slot, spender, receipt)
 
-    async def _find(self, nonce: int, *, since: int, final: int) -> tuple[Block, Transaction] | None:
+    async def _find(self, nonce: int, *, since: int, view: View) -> tuple[Block, Transaction] | None:
         """Return the transaction of ours that has this nonce, going on where the last search ended."""
         start = self._searched.get(nonce, max(since, 0))
-        for first in range(start, min(final + 1, start + _PAGE * _PAGES), _PAGE):
-            numbers = range(first, min(first + _PAGE, final + 1))
-            for block in await self._chain.blocks(numbers):
+        for first in range(start, min(view.final + 1, start + _PAGE * _PAGES), _PAGE):
+            numbers = range(first, min(first + _PAGE, view.final + 1))
+            blocks = await self._chain.blocks(numbers)
+            check_links(blocks)
+            await self._chain.check_depth(blocks[-1].number, blocks[-1].block_hash, view)
+            for block in blocks:
                 for transaction in block.transactions:
                     if transaction.nonce == nonce and transaction.signer() == self._chain.address:
                         self._searched[nonce] = block.number

@@ -136,7 +136,11 @@ class Rpc:
         by_id = {item["id"]: item for item in items}
         if len(items) != len(calls) or by_id.keys() != set(range(len(calls))):
             raise _TooMuch(f"{self.origin} answered {self._quote(said)}, not once every call that was made")
-        return [self._read(call, by_id[number]) for number, call in enumerate(calls)]
+        answers = [self._read(call, by_id[number]) for number, call in enumerate(calls)]
+        if len(answers) > 1 and all(isinstance(answer, NodeRefused) for answer in answers):
+            # some say of each call that there are too many
+            raise _TooMuch(f"{self.origin} refused all of {len(calls)} calls: {answers[0].text}")
+        return answers
 
     def _read(self, call: Call, item: dict[str, Any]) -> Answer:
         error = item.get("error")

@@ -155,14 +155,14 @@ class Watcher:
         If none of our transactions used the first nonce, finds out who did.
         """
         first, slots = nonces[0], [slot for nonce in nonces if (slot := self._book.get(nonce)) is not None]
-        outcomes, mined = await self._prover.prove(slots, final=view.final)
+        outcomes, mined = await self._prover.prove(slots, view)
         if first in outcomes:
             return outcomes, ""
         if first in mined:
             return {}, ""
         slot = self._book.get(first)
         since = self._book.since if slot is None else slot.since
-        outcome = await self._prover.search(first, slot, since=since, final=view.final)
+        outcome = await self._prover.search(first, slot, since=since, view=view)
         if outcome is not None:
             return {**outcomes, first: outcome}, ""
         return {}, (

@@ -28,6 +28,9 @@ def answered(content: Any) -> Answer:
 REFUSALS: dict[str, Refusal] = {
     "one error for all": lambda _: answered({"id": None, "error": {"code": -32005, "message": "batch too large"}}),
     "an error in a list": lambda _: answered([{"id": None, "error": {"code": 31, "message": "no batches"}}]),
+    "an error for each": lambda calls: answered(
+        [{"id": call["id"], "error": {"code": -32600, "message": "too many calls"}} for call in calls]
+    ),
     "a status": lambda _: Answer(413, b"too large", {}),
     "a server's error": lambda _: Answer(500, b'{"message":"Batch of more than 3 requests"}', {}),
     "a part of them": lambda calls: answered([{"id": call["id"], "result": "0x1"} for call in calls[:1]]),

@@ -84,7 +84,6 @@ async def test_a_replaced_branch_is_shown_as_a_node_on_it_would(node: Anvil) -> 
         assert await ask("eth_getTransactionReceipt", sent) is None
 
 
-@pytest.mark.xfail(reason="a block is taken by its height, without a link to the newest one", strict=True)
 @pytest.mark.anyio
 async def test_payment_that_failed_on_a_replaced_branch_only_is_settled(node: Anvil) -> None:
     """A replica that stays on the branch, where the token reverted, answers for a while: no verdict comes of it."""
