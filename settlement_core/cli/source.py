@@ -21,6 +21,7 @@ from settlement_core.cli.secrets import without_secrets
 from settlement_core.core.backups import require_restorable
 from settlement_core.http import views
 from settlement_core.store_urls import open_store
+from settlement_core.values.asked import checked
 from settlement_core.values.commands import (
     Applied,
     Assign,
@@ -171,7 +172,7 @@ class _Stopped:
         self._store = store
 
     def _ask(self, command: Command[Any]) -> Any:
-        (result,) = self._store.apply([command])
+        (result,) = self._store.apply([checked(command)])
         if isinstance(result, SettlementError):
             raise result
         return result

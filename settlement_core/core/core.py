@@ -34,6 +34,7 @@ from settlement_core.core.sharing import open_sharing
 from settlement_core.core.statistics import CoreStatistics
 from settlement_core.core.supervisor import Supervisor
 from settlement_core.values.amounts import check_amount
+from settlement_core.values.asked import checked
 from settlement_core.values.commands import (
     Applied,
     Assign,
@@ -177,20 +178,23 @@ class Core:
     # what embedders and operators ask
 
     async def ask(self, command: Command[T]) -> T:
-        """Have the store carry out any command, or answer any query, within the request deadline."""
-        return await self._request(command)
+        """Have the store carry out any command, or answer any query, within the request deadline.
+
+        Raises `InvalidIdentifier` for ids that nothing can have.
+        """
+        return await self._request(checked(command))
 
     async def ask_together(self, commands: Sequence[Command[Any]]) -> list[Result]:
         """Have several queries answered in a row, with nothing in between; refusals come back as values."""
-        return await _answers([self._offer(command) for command in commands])
+        return await _answers([self._offer(checked(command)) for command in commands])
 
     async def decide(self, command: Decision) -> None:
         """Carry out what a person decided about money set aside, or an account; it then goes on with what follows."""
-        await self._request(command, partial(self._decided, command))
+        await self._request(checked(command), partial(self._decided, command))
 
     async def decide_together(self, commands: Sequence[Decision]) -> list[Result]:
         """Carry out several decisions in a row; refusals come back as values."""
-        return await _answers([self._offer(command, partial(self._decided, command)) for command in commands])
+        return await _answers([self._offer(checked(command), partial(self._decided, command)) for command in commands])
 
     def try_settlement(self, account_id: str) -> None:
         """Have the account try again now, whatever it waits for."""

@@ -14,7 +14,8 @@ from tests.redis.servers import RedisServer
 from tests.redis.support import shared_server
 
 ON_REDIS_TOO = {
-    *("accounts", "cancel_points", "details", "incoming", "outgoing_minimal", "outgoing_verifiable"),
+    *("accounts", "cancel_points", "details", "ids_from_outside", "incoming"),
+    *("outgoing_minimal", "outgoing_verifiable"),
     # of the HTTP edge
     "vectors",
 }
