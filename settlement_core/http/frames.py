@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 __all__ = ["Flood", "FrameMeter"]
 
-FRAMES_AT_ONCE = 16
+FRAMES_AT_ONCE = 4
 """Frames that are parsed until other connections have a turn."""
 
 ALLOWANCE = 500.0
@@ -20,7 +20,7 @@ ALLOWANCE = 500.0
 ALLOWANCE_PER_S = 100.0
 """Frames a second for a client that only keeps its connection alive."""
 
-ALLOWANCE_PER_ANSWER = 20.0
+ALLOWANCE_PER_ANSWER = 10.0
 """Frames per answered request: its own, window updates, a ping; clients send about six."""
 
 ALLOWANCE_PER_SENT = 4.0

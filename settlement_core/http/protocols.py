@@ -166,7 +166,13 @@ class BoundedHttp2(H2Protocol):
         self._sent = anyio.Event()
 
     async def _handle_events(self, events: list[Any]) -> None:
+        # taken back as soon as they were asked, they cost no task
+        void = {event.stream_id for event in events if isinstance(event, h2.events.StreamReset)} - self.streams.keys()
+        for _ in void:
+            self.meter.note_reset()
         for event in events:
+            if getattr(event, "stream_id", None) in void and not isinstance(event, h2.events.DataReceived):
+                continue
             if await self._is_for_hypercorn(event):
                 await super()._handle_events([event])
         await self._flush()
@@ -177,6 +183,7 @@ class BoundedHttp2(H2Protocol):
             case h2.events.RequestReceived(stream_id=int(stream), headers=headers):
                 if len(self.streams) >= self.config.h2_max_concurrent_streams:
                     self.connection.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
+                    self.meter.note_reset()
                     return False
                 if not _is_usual(headers or []):
                     self.connection.reset_stream(stream, h2.errors.ErrorCodes.PROTOCOL_ERROR)
@@ -186,7 +193,7 @@ class BoundedHttp2(H2Protocol):
                 # hypercorn would end the connection, with requests under way, after so many
                 self.keep_alive_requests = 0
             case h2.events.DataReceived(stream_id=int(stream)) if stream not in self.streams:
-                # of a request that was answered already
+                # of a request that was answered or taken back; the window of the connection has to open again
                 with suppress(h2.exceptions.ProtocolError):
                     self.connection.acknowledge_received_data(event.flow_controlled_length, stream)
                 return False

@@ -128,7 +128,7 @@ WHOLE = st.builds(frame, st.sampled_from([DATA, SETTINGS, PING, GOAWAY, 0xEE]), 
 
 @given(st.lists(WHOLE, max_size=60), st.lists(st.integers(0, 2000), max_size=20))
 def test_the_parser_gets_all_but_goaway_whatever_the_portions(sent: list[bytes], cuts: list[int]) -> None:
-    """In pieces of at most 16 frames."""
+    """In pieces of few frames."""
     wire = PREFACE + b"".join(sent)
     places = sorted({min(cut, len(wire)) for cut in cuts} | {0, len(wire)})
     meter = FrameMeter(max_head=MAX_HEAD, clock=Clock())

@@ -120,6 +120,8 @@ async def test_data_after_the_answer_of_its_request_harms_nobody() -> None:
                 await anyio.sleep(0.001)
             # of the stream that was reset, which the client may not know yet
             await attacker.stream.send(DataFrame(1, b" " * 10).serialize() * 3)
+            # what was thrown away has opened the window of the connection again
+            await until(lambda: client.outbound_flow_control_window > 100)
             client.send_headers(3, head())
             client.send_data(3, b'{"amount":"1","scale":0}', end_stream=True)
             await attacker.stream.send(client.data_to_send())

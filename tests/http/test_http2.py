@@ -314,6 +314,23 @@ async def test_a_connection_serves_any_number_of_requests() -> None:
     assert world.account().outgoing.entered == 1200
 
 
+async def test_bodies_that_are_taken_back_leave_the_window_open() -> None:
+    """Ninety requests with 2,000 bytes each, reset at once: more than the connection's window; then one is answered."""
+    world = World(MinimalEngine())
+    async with open_engine_server(world, HTTP_2) as server, connected(server.port) as neighbour:
+        await neighbour.create()
+        async with http2(server.port) as client:
+            for number in range(90):
+                await until(lambda: client.h2.outbound_flow_control_window > 2000)
+                client.h2.send_headers(2 * number + 1, SETTLE)
+                client.h2.send_data(2 * number + 1, b" " * 2000)
+                client.h2.reset_stream(2 * number + 1)
+                await client.flush()
+            await client.ask(301, [*SETTLE, ("idempotency-key", "k")], QUANTITY)
+            await until(lambda: client.statuses.get(301) == 201)
+    assert world.account().outgoing.entered == 1
+
+
 async def test_a_client_that_says_goodbye_still_has_its_answer() -> None:
     """GOAWAY ends what it asks, and not what it was promised."""
     world = World(Gated())
