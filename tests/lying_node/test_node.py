@@ -37,6 +37,17 @@ async def test_same_seed_tells_the_same_lies() -> None:
         assert told[0] == told[1] != told[2]
 
 
+async def test_rate_of_a_method_holds_for_its_requests() -> None:
+    """Where it is higher than the general one; at a general rate of nothing no lie is told."""
+    async with open_fake() as fake:
+        for rate, lied in ((0.001, True), (0.0, False)):
+            rates = {"eth_getLogs": 1.0}
+            async with open_lying_node(fake.url, seed=7, rate=rate, rates=rates) as node:
+                await talk(node, 10)
+                assert {told.methods for told in node.told} == ({"eth_getLogs"} if lied else set())
+                assert len({told.request for told in node.told}) == (10 if lied else 0)
+
+
 async def test_one_request_more_does_not_change_the_lies_of_others() -> None:
     """Lies depend on the methods of a request and how many such requests came before."""
     async with open_fake() as fake:

@@ -39,10 +39,8 @@ LIES: Mapping[str, Lie] = MappingProxyType(
 )
 """Every lie by its name."""
 
-_KINDS: tuple[type[Lie], ...] = (AnswerLie, ViewLie, BodyLie, WireLie)
-
-_WEIGHTS = (6, 2, 1, 2)
-"""How often each kind is tried first."""
+_KINDS: Mapping[type[Lie], int] = MappingProxyType({AnswerLie: 6, ViewLie: 2, BodyLie: 1, WireLie: 2})
+"""How often each kind is tried first, in parts of all."""
 
 _MORE = 0.3
 """Chance that an answer with one lie about a call gets another."""
@@ -79,6 +77,7 @@ class LyingNode:
         *,
         seed: int,
         rate: float,
+        rates: Mapping[str, float],
         lies: Iterable[Lie],
         limits: Limits,
     ) -> None:
@@ -90,7 +89,9 @@ class LyingNode:
         self.requests = 0
         self.limited = 0
         self._upstream = upstream
+        self._rates = dict(rates)
         self._lies = tuple(lies)
+        self._kinds = [kind for kind in _KINDS if any(isinstance(lie, kind) for lie in self._lies)]
         self._limits = limits
         self._meter = Meter(limits.requests_per_s)
         self._memory = Memory()
@@ -114,7 +115,9 @@ class LyingNode:
     def report(self, *, last: int = 50) -> str:
         """Return the seed, how to repeat the lies, and the last of them, for the message of a failing test."""
         shown = self.told[-last:] if last else []
-        again = f"open_lying_node(…, seed={self.seed}, rate={self.rate:g}, limits={self._limits!r})"
+        again = (
+            f"open_lying_node(…, seed={self.seed}, rate={self.rate:g}, rates={self._rates}, limits={self._limits!r})"
+        )
         return "\n  ".join([f"{self!r}; to repeat: {again}; the last {len(shown)} lies:", *map(str, shown)])
 
     # answering
@@ -176,14 +179,18 @@ class LyingNode:
         if self._view is not None:
             yield None, self._view.lie
         chance = request.chance
-        if chance.random() < self.rate:
-            (kind,) = chance.choices(_KINDS, _WEIGHTS)
+        if chance.random() < self._rate_of(request):
+            (kind,) = chance.choices(self._kinds, [_KINDS[kind] for kind in self._kinds])
             for lie in chance.sample(self._lies, len(self._lies)):
                 if isinstance(lie, kind):
                     yield None, lie
             for lie in chance.sample(self._lies, len(self._lies)):
                 if isinstance(lie, AnswerLie) and kind is not AnswerLie:
                     yield None, lie
+
+    def _rate_of(self, request: Request) -> float:
+        rates = (self._rates.get(call.method, 0.0) for call in request.calls)
+        return max(self.rate, *rates) if self.rate and self._lies else 0.0
 
     async def _try(self, lie: Lie, request: Request, method: str | None) -> bool:
         """Tell a lie if it can be told in this request."""
@@ -329,6 +336,7 @@ async def open_lying_node(
     *,
     seed: int,
     rate: float = 0.1,
+    rates: Mapping[str, float] = MappingProxyType({}),
     lies: Iterable[Lie] = LIES.values(),
     limits: Limits = NO_LIMITS,
 ) -> AsyncIterator[LyingNode]:
@@ -342,6 +350,8 @@ async def open_lying_node(
         seed: decides which lies are told, and how.
         rate: how many of the requests have a lie, from 0 to 1. At 0 only those are told that `LyingNode.tell` orders,
             and everything else passes byte by byte.
+        rates: for requests with a call of these methods, if it is higher; most requests of an engine are looks at the
+            newest block, and those that decide about money are few.
         lies: those told at random.
         limits: what the provider allows.
 
@@ -359,7 +369,7 @@ async def open_lying_node(
     import httpx2  # noqa: PLC0415  only who opens a node pays for it
 
     async with httpx2.AsyncClient(trust_env=False, verify=False, timeout=_UPSTREAM_S) as client:
-        node = LyingNode(Upstream(client, urls), seed=seed, rate=rate, lies=lies, limits=limits)
+        node = LyingNode(Upstream(client, urls), seed=seed, rate=rate, rates=rates, lies=lies, limits=limits)
         async with open_server(node.respond) as url:
             node.url = url
             yield node
