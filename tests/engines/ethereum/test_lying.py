@@ -17,7 +17,7 @@ from tests.engines.ethereum.contracts import Mood, deploy_token
 from tests.engines.ethereum.lying import describe, run_seed
 from tests.engines.ethereum.rig import D, hash_of, open_stepped, peer_address
 
-SEEDS = int(os.environ.get("LYING_SEEDS", "8"))
+SEEDS = int(os.environ.get("LYING_SEEDS", "6"))
 
 
 @pytest.mark.slow
