@@ -122,8 +122,9 @@ class _Guarded:
             connections.leave(self)
             # they refer to each other; what the client sent goes with them, without the garbage collector
             broken = me.reader.exception() if hasattr(me, "reader") else None
-            if broken is not None:
+            while broken is not None:
                 broken.__traceback__ = None
+                broken = broken.__context__
             if "protocol" in self.__dict__:
                 self.protocol.forget()
             for name in ("idle_task", "protocol", "_exchanges"):

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import gc
 import socket
+import ssl
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 from types import FrameType, FunctionType, MethodType
 
 import anyio
+import anyio.to_thread
 import pytest
+import trustme
 
 from settlement_core.http import asgi
 from tests.core.worlds import MinimalEngine, World
-from tests.http.sockets import HTTP_2, connected, open_engine_server
+from tests.http.sockets import HTTP_2, LOCAL, PATIENCE_S, connected, open_engine_server
 from tests.http.test_server import until
 
 pytestmark = pytest.mark.anyio
@@ -109,6 +114,31 @@ async def test_a_connection_leaves_nothing_of_ours_behind(monkeypatch: pytest.Mo
                     await stream.send(wire)
                     with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
                         await stream.receive()
+            await anyio.sleep(0.1)
+
+
+async def test_a_flood_over_tls_leaves_nothing_of_ours_behind(tmp_path: Path) -> None:
+    """The connection is closed while the client sends, on which asyncio keeps an error with its context."""
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    config = replace(LOCAL, certfile=str(tmp_path / "server.pem"), keyfile=str(tmp_path / "server.pem"))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.set_alpn_protocols(["h2"])
+    wire = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4]) + bytes(5)
+
+    def flood(port: int) -> None:
+        with (
+            socket.create_connection(("127.0.0.1", port), PATIENCE_S) as raw,
+            context.wrap_socket(raw, server_hostname="127.0.0.1") as client,
+            suppress(OSError),
+        ):
+            client.sendall(wire + bytes([0, 0, 8, 6, 0, 0, 0, 0, 0] + [0] * 8) * 40_000)
+
+    async with open_engine_server(World(MinimalEngine()), config) as server:
+        with nothing_left():
+            for _ in range(5):
+                await anyio.to_thread.run_sync(flood, server.port)
             await anyio.sleep(0.1)
 
 
