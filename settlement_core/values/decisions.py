@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NoReturn
 
-from settlement_core.values.amounts import ZERO, add, fit, floor, plain, subtract
+from settlement_core.values.amounts import MAX_DIGITS, ZERO, add, fit, floor, plain, subtract
 from settlement_core.values.commands import Assign, Claim, Close, Hold, Note, Release, Resolve
 from settlement_core.values.errors import AttemptConflict, SuspenseConflict
 from settlement_core.values.records import Attempt, AttemptState, Direction, Step, SuspenseItem
@@ -54,8 +54,11 @@ def plan_claim(queue: Iterable[Decimal], command: Claim) -> ClaimPlan | None:
         # past the bound only while there is nothing to pay yet, so that dust can always add up
         if count >= command.max_entries and amount > 0:
             break
+        total = add(gathered, queued)
+        if amount > 0 and total.adjusted() >= MAX_DIGITS:
+            break  # more digits than one amount may have
         count += 1
-        gathered = add(gathered, queued)
+        gathered = total
         amount = gathered if command.scale is None else floor(gathered, command.scale)
     if command.cap is not None and amount > command.cap:
         amount = command.cap if command.scale is None else floor(command.cap, command.scale)

@@ -23,7 +23,7 @@ from settlement_core.values.errors import (
     SuspenseConflict,
     UnknownAccount,
 )
-from settlement_core.values.events import CreditBlocked, CreditHeld, MoneyDismissed, MoneyUnattributed
+from settlement_core.values.events import AccountHalted, CreditBlocked, CreditHeld, MoneyDismissed, MoneyUnattributed
 from settlement_core.values.records import AttemptState
 from tests.core.worlds import D, FakeConnector, MinimalEngine, World, until
 
@@ -493,3 +493,16 @@ async def test_small_unattributed_money_is_dismissed_in_bulk_page_by_page() -> N
         again = await dismiss_below(core, D("0.5"), after="", **told)
         assert (again.count, again.after) == (0, None)
         await until(lambda: world.connector.total() == D("0.001"))
+
+
+async def test_sums_of_more_digits_than_one_amount_may_have_are_credited_in_parts() -> None:
+    """Peers that pay a thousand digits twice halt nothing: each credit is one that a quantity can hold."""
+    largest = D("9" * 1000)
+    world = World(MinimalEngine(), connector=FakeConnector(takes_s=1.0))
+    async with world.core() as core:
+        await core.create_account("alice")
+        for number in range(3):
+            await world.services[0].credit_settlement("alice", largest, f"tx-{number}")
+        await until(lambda: world.account().incoming.queued == world.account().incoming.open == 0, within_s=60)
+    assert [amount for _, _, _, amount in world.connector.offers] == [largest] * 3
+    assert not world.ears.of(AccountHalted)

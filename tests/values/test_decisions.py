@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from settlement_core.values.amounts import Quantity, add, floor, total
+from settlement_core.values.amounts import MAX_DIGITS, Quantity, add, floor, total
 from settlement_core.values.commands import Assign, Claim, Close, Hold, Note, Release, Resolve
 from settlement_core.values.decisions import (
     ClaimPlan,
@@ -112,6 +112,15 @@ def test_a_claim_neither_makes_nor_loses_money(
     # more than its bound only while what came before could not be paid
     fewer = queue[: plan.count - 1]
     assert plan.count <= max_entries or (scale is not None and floor(total(fewer), scale) == 0)
+
+
+def test_a_claim_gathers_no_more_digits_than_an_amount_may_have() -> None:
+    """Each entry has at most a thousand digits before the point; their sum could be no attempt that anybody can pay."""
+    largest = Decimal("9" * MAX_DIGITS)
+    assert plan_claim([largest, Decimal(1), Decimal(2)], _claim()) == ClaimPlan(1, largest, Decimal(0))
+    half = Decimal("4" * MAX_DIGITS)
+    assert plan_claim([half, half, half], _claim()) == ClaimPlan(2, add(half, half), Decimal(0))
+    assert plan_claim([Decimal("0.4"), largest, Decimal(3)], _claim(scale=0)) == ClaimPlan(2, largest, Decimal("0.4"))
 
 
 def test_a_claim_reads_no_further_than_it_takes() -> None:
