@@ -11,7 +11,8 @@ import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from anyio.abc import TaskStatus
 
 from settlement_core.abc import ConnectEngine, Connector, Observer, Store
 from settlement_core.core.config import CoreConfig
-from settlement_core.core.core import open_core
+from settlement_core.core.core import Core, open_core
 from settlement_core.http.access import Access
 from settlement_core.http.admin import create_admin_app
 from settlement_core.http.app import create_bare_app
@@ -137,12 +138,15 @@ async def start_server(
     Sockets that listen already, `listener` and `admin_listener`, take the place of hosts and ports, and are closed at
     the end.
 
+    If `shutdown_trigger` returns before the engine is connected, that is given up in order, and this returns without
+    having started.
+
     Raises `LocalError` if it cannot listen, or should not because strangers could reach it; what breaks the engine or
     the store for good is raised in a group.
     """
     config = config or ServerConfig()
     edge, admin_edge = _connector_edge(config), _admin_edge(config)
-    with contextlib.ExitStack() as sockets:
+    with contextlib.suppress(_StoppedEarly), contextlib.ExitStack() as sockets:
         # a port in use is told before anything is opened; connections are refused until there is somebody to answer
         listener = sockets.enter_context(listener or _bind(config.host, config.port, "--port"))
         if admin_listener is None and config.admin_port is not None:
@@ -156,8 +160,9 @@ async def start_server(
         # who is never asked need not count
         shown = _Shown() if admin_listener is None else _Shown(_make_metrics(), EventFeed(), Activity())
         told = SeveralObservers(*(one for one in (observer, webhooks, *shown.observers()) if one is not None))
+        opening = open_core(connect_engine, store=store, connector=connector, config=core_config, observer=told)
         async with (
-            open_core(connect_engine, store=store, connector=connector, config=core_config, observer=told) as core,
+            _open_until(shutdown_trigger, opening) as (core, stopping),
             anyio.create_task_group() as tasks,
         ):
             for ready in (listener, admin_listener):
@@ -175,13 +180,44 @@ async def start_server(
                 tasks.start_soon(_serve, admin, admin_edge, admin_listener, stop, name="admin http")
             task_status.started(ServerAddresses(edge.url(listener), admin_url))
             try:
-                await shutdown_trigger()
+                await stopping.wait()
             finally:
                 core.refuse_new_work()
                 # who follows events would have the server drain for as long as it may
                 if shown.feed is not None:
                     shown.feed.close()
             stop.set()
+
+
+class _StoppedEarly(Exception):
+    """The server is to end, and has not begun."""
+
+
+@contextlib.asynccontextmanager
+async def _open_until(
+    shutdown_trigger: Callable[[], Awaitable[object]], opening: AbstractAsyncContextManager[Core]
+) -> AsyncIterator[tuple[Core, anyio.Event]]:
+    """Open a core and give it with the event of its end. Raises `_StoppedEarly` if that comes before it is open.
+
+    An engine may wait for its ledger, or for the lead among workers, for as long as it likes.
+    """
+    stopping, opened = anyio.Event(), False
+    async with anyio.create_task_group() as watching:
+        with anyio.CancelScope() as start:
+
+            async def watch() -> None:
+                await shutdown_trigger()
+                stopping.set()
+                if not opened:
+                    start.cancel()
+
+            watching.start_soon(watch, name="shutdown trigger")
+            async with opening as core:
+                opened = True
+                yield core, stopping
+        watching.cancel_scope.cancel()
+    if start.cancelled_caught:
+        raise _StoppedEarly
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,6 +193,7 @@ def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
     the others look after its accounts. On several machines, each serves the same --store.
     """
     start_logging(style=settings["log_format"], level=settings["log_level"])
+    early = _EarlySignals()
     place = my_place()
     raise_file_limit()
     if settings["workers"] > 1 and place is None:
@@ -204,7 +205,8 @@ def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
             if place is None:
                 set_aside_if_restored(store, settings)
             observer = LogObserver() if tracing is None else SeveralObservers(LogObserver(), tracing)
-            run = partial(_serve, target, connect_engine, store, settings, place=place, observer=observer)
+            run = partial(_serve, target, connect_engine, store, settings, early, place=place, observer=observer)
+            early.keep()
             anyio.run(run, backend=settings["backend"])
     except Exception as problem:  # noqa: BLE001 - the last place: whatever ended the server is told, by its cause
         _exit(problem)
@@ -219,6 +221,7 @@ async def _serve(
     connect_engine: ConnectEngine,
     store: Store,
     settings: dict[str, Any],
+    early: _EarlySignals,
     *,
     place: Place | None,
     observer: Observer,
@@ -234,7 +237,7 @@ async def _serve(
         anyio.create_task_group() as tasks,
     ):
         stop = anyio.Event()
-        tasks.start_soon(_watch_signals, stop, tasks.cancel_scope)
+        tasks.start_soon(_watch_signals, stop, tasks.cancel_scope, early)
         if place is not None:
             tasks.start_soon(place.obey, stop, tasks.cancel_scope)
 
@@ -256,7 +259,13 @@ async def _serve(
                 )
             tasks.cancel_scope.cancel()
 
-        addresses = await tasks.start(run)
+        try:
+            addresses = await tasks.start(run)
+        except RuntimeError:
+            # it ended without having started, as it was told to
+            if stop.is_set():
+                return
+            raise
         collect_garbage_rarely()
         notify_service_manager(READY)
         # which, if it is one of several machines', knows its URL without passwords
@@ -301,8 +310,36 @@ def _token(settings: dict[str, Any]) -> str | None:
     return os.environ.get("SETTLEMENT_CONNECTOR_TOKEN") or None
 
 
-async def _watch_signals(stop: anyio.Event, scope: anyio.CancelScope) -> None:
+class _EarlySignals:
+    """Obeys signals until the loop does: the first process of a container ends by none that it does not handle."""
+
+    def __init__(self) -> None:
+        self._kept: int | None = None
+        self._keeps = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._obey)
+
+    def keep(self) -> None:
+        """From now on keep a signal for the loop, which begins."""
+        self._keeps = True
+
+    def take(self) -> int | None:
+        """Return the signal that was kept, if any."""
+        return self._kept
+
+    def _obey(self, number: int, _frame: object) -> None:
+        if self._keeps:
+            self._kept = number
+            return
+        # nothing has begun, so nothing has to end
+        logger.info("%s: not started", signal.Signals(number).name)
+        sys.exit(0)
+
+
+async def _watch_signals(stop: anyio.Event, scope: anyio.CancelScope, early: _EarlySignals) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        if early.take() is not None:
+            stop.set()
         async for number in signals:
             if stop.is_set():
                 logger.warning("%s again: stopping at once", signal.Signals(number).name)
