@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from settlement_core.values.command import Command
+from settlement_core.values.command import OWN_VALUES, Command
 from settlement_core.values.identifiers import check_account_id, check_key
+from settlement_core.values.queries import Get
 
 __all__ = ["checked"]
 
@@ -26,7 +27,9 @@ def checked(command: C) -> C:
     Raises `InvalidIdentifier`. No account at all, as None or "", is an answer of its own in some commands.
     """
     for name in _ACCOUNTS:
-        if value := getattr(command, name, None):
+        value = getattr(command, name, None)
+        # the framework's own values are nobody's account
+        if value and not (value == OWN_VALUES and isinstance(command, Get)):
             check_account_id(value)
     for name, what in _KEYS.items():
         if value := getattr(command, name, None):

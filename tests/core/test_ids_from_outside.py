@@ -41,7 +41,7 @@ async def test_an_id_that_no_account_can_have_is_refused(odd: str) -> None:
             Entries(account_id=odd, direction=Direction.OUTGOING),
             History(account_id=odd),
             History(after="a", after_account=odd),
-            Get(account_id=odd, key="k"),
+            Get(account_id=odd + ":", key="k"),
             Pause(account_id=odd, paused=True, **TOLD),
             Resolve(settled=D(0), **about, **TOLD),
             Release(**about, reason="a look", by="carol"),
