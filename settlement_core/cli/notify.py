@@ -20,6 +20,7 @@ def notify_service_manager(state: str) -> None:
     address = path if path[0] == "/" else "\0" + path[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:
+            line.setblocking(False)
             line.connect(address)
             line.send(state.encode())
     except OSError:

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import IO, Any
 
+from settlement_core.observers.streams import OncePerMinute, PatientHandler
 from settlement_core.values.events import Event
 from settlement_core.values.texts import visible_text
 
@@ -65,12 +66,17 @@ class _JsonFormatter(logging.Formatter):
 
 
 def start_logging(*, style: str = "text", level: str = "info", stream: IO[str] | None = None) -> None:
-    """Send the log to a stream (standard error) as "text" or "json"; for programs, not for libraries."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    """Send the log to a stream (standard error) as "text" or "json"; for programs, not for libraries.
+
+    Lines are written by a thread: a stream that nobody reads holds nobody up. What does not fit is dropped, and told.
+    """
+    handler = PatientHandler(stream or sys.stderr)
     handler.setFormatter(_JsonFormatter() if style == "json" else _TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logger.setLevel(level.upper())
+    # out of files, asyncio logs every connection that it cannot accept, thousands a second
+    logging.getLogger("asyncio").filters[:] = [OncePerMinute()]
     # hypercorn speaks through it, in its own words, of what we tell ourselves
     logging.getLogger(f"{logger.name}.http").setLevel(max(logging.WARNING, logger.level))
