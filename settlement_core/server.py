@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import logging
 import socket
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import hypercorn
 from anyio.abc import TaskStatus
 
 from settlement_core.abc import ConnectEngine, Connector, Observer, Store
@@ -27,13 +24,12 @@ from settlement_core.http.access import Access
 from settlement_core.http.admin import create_admin_app
 from settlement_core.http.app import create_bare_app
 from settlement_core.http.connections import load_hypercorn
-from settlement_core.http.crowding import Connections
 from settlement_core.http.dashboard import PAGE_PATHS
 from settlement_core.http.gate import AccessRules, Gate
 from settlement_core.http.guarding import guard_hypercorn
 from settlement_core.http.health import HEALTH_PATHS
-from settlement_core.http.process import room_for
 from settlement_core.http.requests import Dialect
+from settlement_core.http.settings import BACKLOG, HypercornSettings, make_settings
 from settlement_core.observers.activity import Activity
 from settlement_core.observers.feed import EventFeed
 from settlement_core.observers.several import SeveralObservers
@@ -45,24 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ServerAddresses", "ServerConfig", "listen", "start_server"]
 
-BACKLOG = 1024
-"""Connections the system may hold for us: a burst of connectors reconnecting after a restart."""
-
 CUT_S = 1.0
 """Once we are cancelled, how long HTTP may take to end."""
 
-
-MAX_HEAD = 16 * 1024
-"""Bytes of a request's head, which connectors and browsers fill by a tenth."""
-
-MAX_STREAMS = 32
-"""Requests of one HTTP/2 connection at once, each of which may hold a body of 100 KiB; further ones wait their turn."""
-
-HEAD_S = 5.0
-"""How long a client may take to send the head of a request, the first or the next one."""
-
-HANDSHAKE_S = 10.0
-"""How long a client may take to agree on TLS."""
 
 SECRET_PATH = 16
 """Characters of a base path that nobody guesses: 16 random letters and digits are 95 bits."""
@@ -125,6 +106,7 @@ async def start_server(
     listener: socket.socket | None = None,
     admin_listener: socket.socket | None = None,
     shutdown_trigger: Callable[[], Awaitable[object]] = anyio.sleep_forever,
+    reload_trigger: Callable[[], Awaitable[object]] = anyio.sleep_forever,
     task_status: TaskStatus[ServerAddresses] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve a settlement engine until `shutdown_trigger` returns, then shut down in order.
@@ -137,6 +119,8 @@ async def start_server(
 
     Sockets that listen already, `listener` and `admin_listener`, take the place of hosts and ports, and are closed at
     the end.
+
+    Each time that `reload_trigger` returns, the TLS files are read again, for connections from then on.
 
     If `shutdown_trigger` returns before the engine is connected, that is given up in order, and this returns without
     having started.
@@ -171,6 +155,7 @@ async def start_server(
             stop = anyio.Event()
             app = create_bare_app(core, dialect=config.dialect)
             tasks.start_soon(_serve, app, edge, listener, stop, name="http")
+            tasks.start_soon(_reload, reload_trigger, (edge.settings, admin_edge.settings), stop, name="reloading")
             admin_url = None
             if admin_listener is not None:
                 admin_url = admin_edge.url(admin_listener)
@@ -220,6 +205,23 @@ async def _open_until(
         raise _StoppedEarly
 
 
+async def _reload(
+    trigger: Callable[[], Awaitable[object]], settings: Sequence[HypercornSettings], stop: anyio.Event
+) -> None:
+    """Read TLS files again whenever the trigger returns, until the server stops."""
+    async with anyio.create_task_group() as waiting:
+
+        async def wait() -> None:
+            while True:
+                await trigger()
+                for one in settings:
+                    one.read_certificates_again()
+
+        waiting.start_soon(wait, name="reload trigger")
+        await stop.wait()
+        waiting.cancel_scope.cancel()
+
+
 @dataclass(frozen=True, slots=True)
 class _Shown:
     """The observers whose findings the operator's API shows."""
@@ -243,19 +245,12 @@ def _make_metrics() -> Metrics | None:
     return Metrics()
 
 
-class _Settings(hypercorn.Config):
-    """Hypercorn's settings, and the connections that are open under them."""
-
-    connections: Connections
-    h2c: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class _Edge:
     """One of the two APIs: its gate, its server's settings, and what keeps strangers out, if anything does."""
 
     gate: Gate
-    settings: _Settings
+    settings: HypercornSettings
     guarded: bool
     remedy: str
 
@@ -276,7 +271,7 @@ class _Edge:
 
 def _connector_edge(config: ServerConfig) -> _Edge:
     gate = Gate(_known_as(config.host, config.access), name="settlement engine API")
-    settings = _hypercorn(config.access, config.certfile, config.keyfile, config.ca_certs, prefix="--")
+    settings = make_settings(config.access, config.certfile, config.keyfile, config.ca_certs, prefix="--")
     settings.graceful_timeout, settings.h2c = config.drain_s, config.h2c
     secret = len(config.dialect.base_path.replace("/", "")) >= SECRET_PATH
     guarded = config.access.tokens is not None or config.ca_certs is not None or secret
@@ -287,7 +282,7 @@ def _connector_edge(config: ServerConfig) -> _Edge:
 def _admin_edge(config: ServerConfig) -> _Edge:
     rules, ca_certs = config.admin_access, config.admin_ca_certs
     gate = Gate(_known_as(config.admin_host, rules), name="operator's API", tokenless=HEALTH_PATHS | PAGE_PATHS)
-    settings = _hypercorn(rules, config.admin_certfile, config.admin_keyfile, ca_certs, prefix="--admin-")
+    settings = make_settings(rules, config.admin_certfile, config.admin_keyfile, ca_certs, prefix="--admin-")
     settings.graceful_timeout, settings.h2c = config.drain_s, config.h2c
     guarded = rules.tokens is not None or ca_certs is not None
     return _Edge(gate, settings, guarded, "give --admin-tokens or --admin-client-ca")
@@ -295,38 +290,6 @@ def _admin_edge(config: ServerConfig) -> _Edge:
 
 def _known_as(host: str, rules: AccessRules) -> AccessRules:
     return replace(rules, allowed_hosts=(host, *rules.allowed_hosts))
-
-
-def _hypercorn(
-    rules: AccessRules, certfile: str | None, keyfile: str | None, ca_certs: str | None, *, prefix: str
-) -> _Settings:
-    """Return hypercorn's settings, having checked the TLS files: it would serve plain HTTP if one were missing."""
-    settings = _Settings()
-    settings.connections = Connections(room_for(rules.max_connections))
-    settings.backlog = BACKLOG
-    settings.h11_max_incomplete_size = settings.h2_max_header_list_size = MAX_HEAD
-    settings.keep_alive_timeout, settings.ssl_handshake_timeout = HEAD_S, HANDSHAKE_S
-    settings.h2_max_concurrent_streams = MAX_STREAMS
-    settings.certfile, settings.keyfile, settings.ca_certs = certfile, keyfile, ca_certs
-    if ca_certs is not None:
-        settings.verify_mode = ssl.CERT_REQUIRED
-    settings.include_server_header = False
-    settings.errorlog = logging.getLogger("settlement_core.http")
-    if (certfile is None) != (keyfile is None):
-        raise LocalError(
-            f"TLS needs a certificate and its key: give both {prefix}certfile and {prefix}keyfile, or neither"
-        )
-    if ca_certs is not None and certfile is None:
-        raise LocalError(
-            f"clients can only show a certificate over TLS: {prefix}client-ca needs {prefix}certfile and "
-            f"{prefix}keyfile"
-        )
-    try:
-        settings.create_ssl_context()
-    except (OSError, ValueError) as problem:
-        files = ", ".join(name for name in (certfile, keyfile, ca_certs) if name)
-        raise LocalError(f"cannot serve TLS with {files}: {problem}") from None
-    return settings
 
 
 async def _serve(app: Any, edge: _Edge, listener: socket.socket, stop: anyio.Event) -> None:

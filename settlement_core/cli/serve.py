@@ -24,7 +24,7 @@ from settlement_core.cli.printing import say
 from settlement_core.cli.restoring import set_aside_before_workers, set_aside_if_restored
 from settlement_core.cli.secrets import URL, read_setting, warn_of_exposed, without_secrets
 from settlement_core.cli.types import AMOUNT, SECONDS
-from settlement_core.cli.workers import Place, keep_workers, my_place
+from settlement_core.cli.workers import Bell, Place, keep_workers, my_place
 from settlement_core.connector import open_connector
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.effects import describe
@@ -181,7 +181,8 @@ def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
         ethereum    ether or a token: -o chain_id=N -o node=URL -o key_file=PATH [-o token=0x…]
 
     Prints one line with its URLs once it listens. SIGTERM answers new requests with 503, lets payments under way
-    end, and exits 0; a second one cuts them (they are looked at again at the next start). If the engine or the
+    end, and exits 0; a second one cuts them (they are looked at again at the next start). SIGHUP reads certificates
+    again; token files are read again whenever they change. If the engine or the
     store fails for good, the cause is printed and the exit code is 1; bad settings are exit code 2.
 
     It listens on this machine only. Beyond it, --tokens, --client-ca or a secret --base-path must keep strangers from
@@ -236,10 +237,10 @@ async def _serve(
         ) as connector,
         anyio.create_task_group() as tasks,
     ):
-        stop = anyio.Event()
-        tasks.start_soon(_watch_signals, stop, tasks.cancel_scope, early)
+        stop, again = anyio.Event(), Bell()
+        tasks.start_soon(_watch_signals, stop, again, tasks.cancel_scope, early)
         if place is not None:
-            tasks.start_soon(place.obey, stop, tasks.cancel_scope)
+            tasks.start_soon(place.obey, stop, again, tasks.cancel_scope)
 
         async def run(*, task_status: TaskStatus[ServerAddresses]) -> None:
             # around the server, to hear of its end; a second signal cuts what they still have to say
@@ -255,6 +256,7 @@ async def _serve(
                     listener=place.listener if place else None,
                     admin_listener=place.admin_listener if place else None,
                     shutdown_trigger=stop.wait,
+                    reload_trigger=again.wait,
                     task_status=task_status,
                 )
             tasks.cancel_scope.cancel()
@@ -318,6 +320,8 @@ class _EarlySignals:
         self._keeps = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._obey)
+        # nothing has been read yet that could be read again
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def keep(self) -> None:
         """From now on keep a signal for the loop, which begins."""
@@ -336,11 +340,15 @@ class _EarlySignals:
         sys.exit(0)
 
 
-async def _watch_signals(stop: anyio.Event, scope: anyio.CancelScope, early: _EarlySignals) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+async def _watch_signals(stop: anyio.Event, again: Bell, scope: anyio.CancelScope, early: _EarlySignals) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         if early.take() is not None:
             stop.set()
         async for number in signals:
+            if number == signal.SIGHUP:
+                logger.info("SIGHUP: reading certificates and tokens again")
+                again.ring()
+                continue
             if stop.is_set():
                 logger.warning("%s again: stopping at once", signal.Signals(number).name)
                 scope.cancel()

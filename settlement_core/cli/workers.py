@@ -40,9 +40,25 @@ SOUND_S = 60.0
 
 _VARIABLE = "SETTLEMENT_WORKER_PLACE"
 
-_STOP, _CUT = b"s", b"c"
+_STOP, _CUT, _AGAIN = b"s", b"c", b"a"
 
 _ONE_PROCESS = ("sqlite", "memory")
+
+
+class Bell:
+    """Wakes whoever waits for it, as often as it is rung."""
+
+    def __init__(self) -> None:
+        self._rung = anyio.Event()
+
+    def ring(self) -> None:
+        """Wake them."""
+        self._rung.set()
+
+    async def wait(self) -> None:
+        """Return once it is rung; what was rung meanwhile counts."""
+        await self._rung.wait()
+        self._rung = anyio.Event()
 
 
 # the worker's side
@@ -65,8 +81,11 @@ class Place:
         except OSError:
             logger.debug("the parent process does not hear us")
 
-    async def obey(self, stop: anyio.Event, scope: anyio.CancelScope) -> None:
-        """Set `stop` when the parent says so, or is gone; cancel the scope if it says so again."""
+    async def obey(self, stop: anyio.Event, again: Bell, scope: anyio.CancelScope) -> None:
+        """Set `stop` when the parent says so, or is gone; cancel the scope if it says so again.
+
+        Ring `again` when files are to be read again.
+        """
         while True:
             await anyio.wait_readable(self.line)
             try:
@@ -76,6 +95,10 @@ class Place:
             if _CUT in said:
                 scope.cancel()
                 return
+            if _AGAIN in said:
+                again.ring()
+                if _STOP not in said:
+                    continue
             if not said and not stop.is_set():
                 logger.warning("the parent process is gone: worker %d is shutting down", self.number)
             stop.set()
@@ -160,10 +183,13 @@ class _Crew:
             signals.cancel_scope.cancel()
 
     async def _watch_signals(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async for number in signals:
                 name = signal.Signals(number).name
-                if self._stopping.is_set():
+                if number == signal.SIGHUP:
+                    logger.info("SIGHUP: %d workers read certificates and tokens again", len(self._lines))
+                    self._say(_AGAIN)
+                elif self._stopping.is_set():
                     logger.warning("%s again: stopping at once", name)
                     self._cut = True
                     self._say(_CUT)

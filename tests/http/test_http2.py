@@ -33,7 +33,7 @@ from hyperframe.frame import (
 
 from settlement_core.http import guarding
 from settlement_core.http.exchanges import Exchanges
-from settlement_core.server import MAX_STREAMS
+from settlement_core.http.settings import MAX_STREAMS
 from tests.core.worlds import MinimalEngine, World
 from tests.http.sockets import HTTP_2, LOCAL, PATIENCE_S, connected, open_engine_server
 from tests.http.test_server import Gated, until
