@@ -106,6 +106,8 @@ class _Reading:
 
 def _take(session: Session, account: AccountRow, lane: Lane, command: c.Claim) -> Attempt | None:
     """Move queued entries into a new attempt; None if all of them are too little."""
+    if decisions.is_dust(lane.queued, command):
+        return None
     code = DIRECTION_CODES[lane.direction]
     reading = _Reading([], [])
     with closing(session.execute(_READ_QUEUE, (account.account_no, code))) as rows:

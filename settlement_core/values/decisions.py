@@ -19,6 +19,7 @@ from settlement_core.values.records import Attempt, AttemptState, Direction, Ste
 __all__ = [
     "ClaimPlan",
     "is_blocked",
+    "is_dust",
     "may_assign",
     "may_close",
     "may_credit",
@@ -67,6 +68,11 @@ def plan_claim(queue: Iterable[Decimal], command: Claim) -> ClaimPlan | None:
     if amount <= 0:
         return None
     return ClaimPlan(count, plain(amount), plain(subtract(gathered, amount)))
+
+
+def is_dust(queued: Decimal, command: Claim) -> bool:
+    """Tell from its sum alone whether a queue is too little to claim, so that none of its entries need be read."""
+    return command.scale is not None and not floor(queued, command.scale)
 
 
 def is_blocked(direction: Direction, parked: Decimal) -> bool:

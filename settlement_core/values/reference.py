@@ -181,7 +181,9 @@ class Books:
             return replace(self._claimed(account, self._reopen(account, lane), fresh=False), reopened=True)
         if decisions.is_blocked(command.direction, lane.parked):
             return c.NothingToClaim(lane.queued)
-        plan = decisions.plan_claim((account.entries[seq].amount for seq in lane.queue), command)
+        plan = None
+        if not decisions.is_dust(lane.queued, command):
+            plan = decisions.plan_claim((account.entries[seq].amount for seq in lane.queue), command)
         if plan is not None:
             return self._claimed(account, self._take(account, lane, command, plan), fresh=True)
         if command.direction is Direction.OUTGOING and account.tear_down and not lane.parked:
