@@ -199,7 +199,10 @@ class Chain:
 
     async def simulate(self, call: dict[str, str]) -> str | NodeRefused:
         """Return what a call of ours would return after what waits in the node's pool, or why it would fail."""
-        (said,) = await self.rpc.try_all([Call("eth_call", ({"from": self.address, **call}, "pending"))])
+        asked = {"from": self.address, **call}
+        # not every node has a state with its pool
+        after, before = await self.rpc.try_all([Call("eth_call", (asked, at)) for at in ("pending", "latest")])
+        said = before if isinstance(after, NodeRefused) else after
         return said if isinstance(said, NodeRefused) else parsed("answer to eth_call", data, said)
 
     async def syncing(self) -> bool:
@@ -276,7 +279,7 @@ class Chain:
     async def places(self, hashes: Sequence[str]) -> list[Place | None]:
         """Return where the node says that each transaction stands now; None for those in no block."""
         said = await self.rpc.ask([Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in hashes])
-        found = [None if receipt is None else parsed("receipt", _place, receipt) for receipt in said]
+        found = [parsed("receipt", _place, receipt) for receipt in said]
         for tx_hash, place in zip(hashes, found, strict=True):
             if place is not None and place.tx_hash != tx_hash:
                 raise NodeUnavailable(f"the node answers with the receipt of {place.tx_hash}, not of {tx_hash}")
@@ -313,7 +316,10 @@ def _check_number(asked: int, block: Block | None) -> None:
         raise NodeUnavailable(f"the node answers with block {block.number} where {asked} was asked for")
 
 
-def _place(said: Any) -> Place:
+def _place(said: Any) -> Place | None:
+    # some nodes have a receipt of what is in no block yet
+    if said is None or (said["blockNumber"] is None and said["blockHash"] is None):
+        return None
     return Place(word(said["transactionHash"]), quantity(said["blockNumber"]))
 
 

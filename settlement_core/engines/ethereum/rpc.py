@@ -107,20 +107,26 @@ class Rpc:
     async def try_all(self, calls: Sequence[Call]) -> list[Answer]:
         """Return for each call its result, or the node's refusal as a value. Raises `NodeUnavailable` for all."""
         answers: list[Answer] = []
+        smaller: int | None = None
         while len(answers) < len(calls):
-            batch = calls[len(answers) : len(answers) + self._largest]
+            batch = calls[len(answers) : len(answers) + (smaller or self._largest)]
             try:
-                answers += await self._try_batch(batch)
+                found = await self._try_batch(batch)
             except _TooMuch:
                 if len(batch) == 1:
                     raise
-                self._largest, self._granted = len(batch) // 2, 0
-            else:
-                self._grow(len(batch))
+                smaller = len(batch) // 2
+                continue
+            answers += found
+            if not all(isinstance(answer, NodeRefused) for answer in found):
+                self._learn(smaller, len(batch))
+                smaller = None
         return answers
 
-    def _grow(self, size: int) -> None:
-        """Offer twice as much after a while: what was refused may have been another trouble."""
+    def _learn(self, smaller: int | None, size: int) -> None:
+        """Remember what the node takes at once; offer twice as much after a while, as the trouble may be over."""
+        if smaller is not None:
+            self._largest, self._granted = smaller, 0
         self._granted += size == self._largest
         if self._granted >= PATIENT and self._largest < MAX_BATCH:
             self._largest, self._granted = min(self._largest * 2, MAX_BATCH), 0

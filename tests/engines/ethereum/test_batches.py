@@ -68,6 +68,17 @@ async def test_batches_are_halved_until_they_are_taken(most: int, name: str) -> 
         assert max(asked[-8:]) <= most
 
 
+async def test_calls_that_are_all_refused_for_themselves_say_nothing_about_batches() -> None:
+    """Each is asked alone and refused again; the next batch is as large as ever."""
+    limit = [0]
+    async with open_provider(limit, REFUSALS["an error for each"]) as (rpc, asked):
+        assert all(isinstance(answer, NodeRefused) for answer in await rpc.try_all(CALLS[:2]))
+        assert asked == [2, 1, 1]
+        limit[0] = MAX_BATCH
+        await rpc.try_all(CALLS)
+        assert asked[3:] == [len(CALLS)]
+
+
 async def test_more_is_offered_again_after_a_while() -> None:
     """A node that refused for another reason is not asked one by one for ever."""
     limit = [1]
