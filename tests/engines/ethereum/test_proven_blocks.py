@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from settlement_core.engines.ethereum.blocks import read_block, read_receipts
@@ -76,6 +76,8 @@ def _mutated(said: Any, path: tuple[Any, ...], value: Any) -> Any:
     return changed
 
 
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 ANSWERS: dict[str, Any] = {}
 
 
@@ -95,6 +97,7 @@ def _answers() -> Iterator[None]:
         yield
 
 
+@PATIENT
 @given(st.data())
 def test_no_field_of_a_block_can_be_changed_unnoticed(data: st.DataObject) -> None:
     """Every single field of every answer, dropped, doubled or replaced: the same block is read, or none."""
@@ -109,6 +112,7 @@ def test_no_field_of_a_block_can_be_changed_unnoticed(data: st.DataObject) -> No
     assert found == truth
 
 
+@PATIENT
 @given(st.data())
 def test_no_field_of_receipts_can_be_changed_unnoticed(data: st.DataObject) -> None:
     """As of blocks."""
@@ -122,6 +126,7 @@ def test_no_field_of_receipts_can_be_changed_unnoticed(data: st.DataObject) -> N
     assert found == truth
 
 
+@PATIENT
 @given(st.data())
 def test_unverified_answers_are_read_or_refused(data: st.DataObject) -> None:
     """Nothing but a node's failure comes of them, and no number is negative or beyond 256 bits."""
