@@ -113,17 +113,12 @@ async def start_server(
 
     Runs on trio and asyncio; start it in a task group to learn the addresses once it listens:
     `addresses = await tasks.start(partial(start_server, connect_engine, store=…, connector=…))`.
-
     With prometheus-client installed, the operator's API has `/metrics`, which also show the queue of `webhooks`, an
-    observer beside `observer`.
+    observer beside `observer`. Sockets that listen already, `listener` and `admin_listener`, take the place of hosts
+    and ports, and are closed at the end.
 
-    Sockets that listen already, `listener` and `admin_listener`, take the place of hosts and ports, and are closed at
-    the end.
-
-    Each time that `reload_trigger` returns, the TLS files are read again, for connections from then on.
-
-    If `shutdown_trigger` returns before the engine is connected, that is given up in order, and this returns without
-    having started.
+    Each time that `reload_trigger` returns, the TLS files are read again, for connections from then on. If
+    `shutdown_trigger` returns before the engine is connected, that is given up in order, and nothing is started.
 
     Raises `LocalError` if it cannot listen, or should not because strangers could reach it; what breaks the engine or
     the store for good is raised in a group.
@@ -138,9 +133,7 @@ async def start_server(
         if admin_listener is not None:
             sockets.enter_context(admin_listener)
         if not config.insecure_listen:
-            edge.refuse_strangers(listener)
-            if admin_listener is not None:
-                admin_edge.refuse_strangers(admin_listener)
+            _refuse_strangers((edge, listener), (admin_edge, admin_listener))
         # who is never asked need not count
         shown = _Shown() if admin_listener is None else _Shown(_make_metrics(), EventFeed(), Activity())
         told = SeveralObservers(*(one for one in (observer, webhooks, *shown.observers()) if one is not None))
@@ -149,9 +142,7 @@ async def start_server(
             _open_until(shutdown_trigger, opening) as (core, stopping),
             anyio.create_task_group() as tasks,
         ):
-            for ready in (listener, admin_listener):
-                if ready is not None:
-                    _listen(ready)
+            _listen(listener, admin_listener)
             stop = anyio.Event()
             app = create_bare_app(core, dialect=config.dialect)
             tasks.start_soon(_serve, app, edge, listener, stop, name="http")
@@ -168,9 +159,7 @@ async def start_server(
                 await stopping.wait()
             finally:
                 core.refuse_new_work()
-                # who follows events would have the server drain for as long as it may
-                if shown.feed is not None:
-                    shown.feed.close()
+                shown.end()
             stop.set()
 
 
@@ -233,6 +222,11 @@ class _Shown:
     def observers(self) -> tuple[Observer | None, ...]:
         return self.metrics, self.activity, self.feed
 
+    def end(self) -> None:
+        # who follows events would have the server drain for as long as it may
+        if self.feed is not None:
+            self.feed.close()
+
 
 def _make_metrics() -> Metrics | None:
     """Return what counts for `/metrics`; None without the package it needs."""
@@ -290,6 +284,12 @@ def _admin_edge(config: ServerConfig) -> _Edge:
 
 def _known_as(host: str, rules: AccessRules) -> AccessRules:
     return replace(rules, allowed_hosts=(host, *rules.allowed_hosts))
+
+
+def _refuse_strangers(*edges: tuple[_Edge, socket.socket | None]) -> None:
+    for edge, listener in edges:
+        if listener is not None:
+            edge.refuse_strangers(listener)
 
 
 async def _serve(app: Any, edge: _Edge, listener: socket.socket, stop: anyio.Event) -> None:
@@ -357,10 +357,13 @@ def _bind(host: str, port: int, option: str) -> socket.socket:
     return listener
 
 
-def _listen(listener: socket.socket) -> None:
-    try:
-        listener.listen(BACKLOG)
-    except OSError as problem:
-        host, port = listener.getsockname()[:2]
-        listener.close()
-        raise LocalError(f"cannot listen on {host}:{port}: {problem}; another process took it meanwhile") from None
+def _listen(*listeners: socket.socket | None) -> None:
+    for listener in listeners:
+        if listener is None:
+            continue
+        try:
+            listener.listen(BACKLOG)
+        except OSError as problem:
+            host, port = listener.getsockname()[:2]
+            listener.close()
+            raise LocalError(f"cannot listen on {host}:{port}: {problem}; another process took it meanwhile") from None

@@ -180,7 +180,7 @@ class Core:
     async def ask(self, command: Command[T]) -> T:
         """Have the store carry out any command, or answer any query, within the request deadline.
 
-        Raises `InvalidIdentifier` for ids that nothing can have.
+        Raises `UnknownAccount`, or another of its kind, for ids that nothing can have.
         """
         return await self._request(checked(command))
 

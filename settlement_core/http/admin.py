@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from quart import Quart, Response, request
@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 __all__ = ["create_admin_app"]
 
 _WRITTEN = re.compile(AMOUNT)
+
+Found = TypeVar("Found")
 
 MAX_BODY = 16 * 1024
 
@@ -123,7 +125,7 @@ def _add_queries(app: Quart, core: Core) -> None:
     @app.get("/accounts/<account_id>")
     @answering()
     async def account(account_id: str) -> Any:
-        found = await core.ask(Overview(account_id=account_id))
+        found = await _none_if_unknown(core.ask(Overview(account_id=account_id)))
         return [views.account_view(account) for account in found]
 
     @app.get("/attempts")
@@ -137,7 +139,7 @@ def _add_queries(app: Quart, core: Core) -> None:
             limit=read_limit(),
             newest=read_flag("newest"),
         )
-        return [views.attempt_view(attempt) for attempt in await core.ask(query)]
+        return [views.attempt_view(attempt) for attempt in await _none_if_unknown(core.ask(query))]
 
     summaries = Summaries(core)
 
@@ -270,6 +272,14 @@ def _add_nothing(app: Quart, path: str, why: str) -> None:
     @app.get(path, endpoint=path.strip("/"))
     async def nothing() -> Response:
         return response_of(problem_of(404, why))
+
+
+async def _none_if_unknown(found: Awaitable[list[Found]]) -> list[Found]:
+    """Return what was found: nothing, if no account can have the id that was asked for."""
+    try:
+        return await found
+    except UnknownAccount:
+        return []
 
 
 async def _audit(core: Core) -> AuditReport:

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from settlement_core.core.core import Core
 from settlement_core.values.commands import Due, Overview
-from settlement_core.values.errors import InvalidIdentifier
+from settlement_core.values.errors import UnknownAccount
 from settlement_core.values.records import AccountOverview
 
 __all__ = ["find_accounts"]
@@ -20,7 +20,7 @@ async def find_accounts(core: Core, *, after: str, limit: int, prefix: str, due:
     found: list[AccountOverview] = []
     if after < prefix:
         # every other one that begins like this comes after it
-        with suppress(InvalidIdentifier):  # then no account has this id, and those that begin so are looked for
+        with suppress(UnknownAccount):  # none can have this id, and those that begin so are looked for
             found = [account for account in await core.ask(Overview(account_id=prefix)) if not due or _is_due(account)]
         after = prefix
     if due:

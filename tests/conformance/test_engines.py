@@ -89,6 +89,8 @@ def test_our_server_keeps_every_promise(backend: str, tmp_path: Path) -> None:
     """Every check held, also through two SIGKILLs, but for those that nobody can make from outside."""
     command = [sys.executable, "-m", "settlement_core", "serve", str(ENGINE), "--backend", backend, "--port", "PORT"]
     command += ["--admin-port", "-1", "--store", f"sqlite:{tmp_path / 'store.db'}", "--connector-url", "CONNECTOR"]
+    # HTTP/2 without TLS is off unless it is asked for
+    command += ["--h2c"]
     with engine_process(tmp_path, command, {}) as engine:
         report = engine.examine(*PAYS_ITSELF, "--restart-command", engine.restart_command, code=0)
     assert verdicts(report, "broken", "advice") == {}

@@ -10,7 +10,7 @@ from settlement_core.cli.source import _Stopped
 from settlement_core.core.core import Core
 from settlement_core.http.finding import find_accounts
 from settlement_core.values.commands import Assign, Entries, Get, History, Overview, Pause, Release, Resolve
-from settlement_core.values.errors import InvalidIdentifier
+from settlement_core.values.errors import UnknownAccount, UnknownSuspense
 from settlement_core.values.records import Direction
 from tests.core.worlds import D, MinimalEngine, World, until
 
@@ -23,7 +23,7 @@ ODD = ["alice:claims", "alice:keys:o", "alice:notes", "/", "a/b", "..", "a b", "
 
 async def refused(core: Core, command: Any) -> None:
     """Have it asked, or decided."""
-    with pytest.raises(InvalidIdentifier):
+    with pytest.raises((UnknownAccount, UnknownSuspense)):
         await (core.decide(command) if hasattr(command, "by") else core.ask(command))
 
 
@@ -52,5 +52,5 @@ async def test_an_id_that_no_account_can_have_is_refused(odd: str) -> None:
         assert await find_accounts(core, after="", limit=10, prefix=odd, due=False) == []
         await core.request_settlement("alice", D(1), "another")
         await until(lambda: world.account().outgoing.settled == 2)
-    with pytest.raises(InvalidIdentifier):
+    with pytest.raises((UnknownAccount, UnknownSuspense)):
         _Stopped(world.store).pause(odd, paused=True, reason="a look", by="carol")

