@@ -27,8 +27,8 @@ import httpx2
 import pytest
 import trustme
 
-from settlement_core import server as server_module
 from settlement_core.http import crowding
+from settlement_core.http import settings as settings_module
 from settlement_core.http.gate import AccessRules
 from settlement_core.http.requests import Dialect
 from settlement_core.http.tokens import hash_line
@@ -158,7 +158,7 @@ async def is_closed(stream: anyio.abc.ByteStream) -> bool:
 
 async def test_heads_that_never_end_are_cut_however_busily_they_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slowloris: a byte now and then for each of fifty. The time for a head is bounded, not that for a byte."""
-    monkeypatch.setattr(server_module, "HEAD_S", 2.0)
+    monkeypatch.setattr(settings_module, "HEAD_S", 2.0)
     async with attacked() as attack:
         closed = 0
 
@@ -278,7 +278,7 @@ async def hold(attack: Attacked, number: int) -> None:
 
 async def test_connections_beyond_the_limit_make_room_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand silent ones on a server for fifty; whoever works is served, throughout, and the oldest are closed."""
-    monkeypatch.setattr(server_module, "HEAD_S", 10 * PATIENCE_S)
+    monkeypatch.setattr(settings_module, "HEAD_S", 10 * PATIENCE_S)
     async with attacked(replace(LOCAL, access=AccessRules(max_connections=50))) as attack:
         for _ in range(4):
             await hold(attack, 250)

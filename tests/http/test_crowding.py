@@ -11,8 +11,8 @@ import anyio
 import anyio.abc
 import pytest
 
-from settlement_core import server as server_module
 from settlement_core.http import crowding
+from settlement_core.http import settings as settings_module
 from settlement_core.http.crowding import Connections
 from settlement_core.http.exchanges import Exchanges
 from settlement_core.http.gate import AccessRules
@@ -220,7 +220,7 @@ async def test_nothing_more_is_taken_from_a_connection_that_was_cut(monkeypatch:
             super().__init__(limit)
             made.append(self)
 
-    monkeypatch.setattr(server_module, "Connections", Known)
+    monkeypatch.setattr(settings_module, "Connections", Known)
     world = World(Gated())
     message = HALF.replace(b"9000", b"4").replace(b"\r\n\r\nx", b'\r\n\r\n"hi"')
     head = b"POST /accounts/alice/settlements HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
