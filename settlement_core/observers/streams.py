@@ -21,6 +21,9 @@ MAX_WAITING = 4 * 2**20
 LAST_S = 1.0
 """How long the process's end waits for the rest to be written."""
 
+FULL_S = 0.05
+"""Between two tries to write to a full pipe that does not block."""
+
 MINUTE_S = 60.0
 
 
@@ -89,7 +92,11 @@ def _write(file_no: int, text: str) -> None:
     # a closed pipe is nobody who listens, and no reason to end
     with contextlib.suppress(OSError):
         while content:
-            content = content[os.write(file_no, content) :]
+            try:
+                content = content[os.write(file_no, content) :]
+            except BlockingIOError:
+                # another process made the pipe that we share non-blocking
+                time.sleep(FULL_S)
 
 
 class OncePerMinute(logging.Filter):

@@ -58,6 +58,17 @@ def test_what_does_not_fit_is_dropped_and_told(monkeypatch: pytest.MonkeyPatch) 
         assert written < 200
 
 
+def test_a_full_pipe_that_does_not_block_loses_nothing() -> None:
+    """Whoever shares standard error may have made it so: the rest is written once there is room."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with os.fdopen(writing, "w") as stream, os.fdopen(reading) as lines:
+        handler = PatientHandler(stream)
+        for number in range(200):
+            handler.emit(record(f"{number:0999}"))
+        assert [int(lines.readline()) for _ in range(200)] == list(range(200))
+
+
 def test_a_stream_without_a_file_is_written_at_once() -> None:
     """Such as one of a test, or of a notebook."""
     stream = io.StringIO()

@@ -159,7 +159,7 @@ class Chain:
         return view
 
     def _check_height(self, height: int) -> None:
-        """Raise `NodeLagging` if the chain was higher before; but not for ever, as a wrong answer may have said so."""
+        """Raise `NodeLagging` if the chain was higher before, for `lag_patience_s` at most, as that may be wrong."""
         if height >= self.seen - _WOBBLE:
             self._lagging_since = None
             self.seen = max(self.seen, height)

@@ -39,7 +39,7 @@ _PATIENT = 20
 
 @dataclass(frozen=True, slots=True)
 class Deposit:
-    """One payment to us. `settlement_id` is its own for ever."""
+    """One payment to us. Its `settlement_id` never changes."""
 
     settlement_id: str
     sender: str

@@ -284,7 +284,7 @@ class Outgoing:
         in_a_row = self._book.costly_in_a_row(slot.account_id, until=slot.nonce)
         if outcome.result not in COSTLY or in_a_row < MAX_COSTLY:
             return Rejected(outcome.reason)
-        return Rejected(f"{outcome.reason}, the {in_a_row}th in a row", pause=True)
+        return Rejected(f"{outcome.reason}; payments in a row that only cost a fee: {in_a_row}", pause=True)
 
     async def _look_up(self, told: Slot) -> Verdict:
         """Tell what became of a payment so old that its slot is forgotten."""
