@@ -370,6 +370,28 @@ def test_others_ring_the_owner_until_it_has_heard(hire: Callable[..., Worker]) -
     assert owner.rings() == []
 
 
+def test_rings_are_heard_after_a_failover_that_lost_the_latest_numbers(
+    hire: Callable[..., Worker], shared: RedisServer
+) -> None:
+    """The copy counts on from where it was: what is rung there has numbers that the worker has heard already."""
+    owner, other = hire("a"), hire("b")
+    owner.share()
+    owner.store.apply([opened()])
+    place = places_of(owner.store).partition("alice")
+    with shared.client() as client:
+        copied = client.dump(place.lease)
+        for number in range(5):
+            other.store.apply([entered(str(number), "1")])
+        assert owner.rings() == [("alice", False)]
+        client.restore(place.lease, 0, copied, replace=True)
+        client.delete(place.rings)
+    other.store.apply([entered("after", "1")])
+    assert owner.rings() == [("alice", False)]
+    assert owner.rings() == []
+    other.store.apply([entered("later", "1")])
+    assert owner.rings() == [("alice", False)]
+
+
 def test_a_nudge_rings_whoever_holds_the_account(hire: Callable[..., Worker]) -> None:
     """And says that it is one; nobody is rung if nobody holds it."""
     owner, other = hire("a"), hire("b")

@@ -41,7 +41,12 @@ end
 if owner ~= worker then
   return {'', owner, till - now}
 end
-redis.call('ZREMRANGEBYSCORE', rings, '-inf', heard)
+if tonumber(heard) > tonumber(redis.call('HGET', lease, 'rings') or 0) then
+  -- a failover lost the latest numbers: rings since then have numbers that were heard before, and are told once more
+  redis.call('HSET', lease, 'rings', heard)
+else
+  redis.call('ZREMRANGEBYSCORE', rings, '-inf', heard)
+end
 local answer = {token, owner, till - now}
 for _, value in ipairs(redis.call('ZRANGE', rings, 0, 999, 'WITHSCORES')) do
   answer[#answer + 1] = value
