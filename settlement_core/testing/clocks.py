@@ -11,6 +11,7 @@ about tasks; so only steps of tasks that follow each other directly change place
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import selectors
 from collections import deque
@@ -60,6 +61,8 @@ class AutojumpLoop(asyncio.SelectorEventLoop):
     def jump(self, seconds: float) -> None:
         """Let time pass."""
         self._virtual_time += seconds
+        # asyncio adds it to the time, where a nanosecond is lost after half a year: no timer would ever be due
+        self._clock_resolution = max(self._clock_resolution, math.ulp(self._virtual_time))
 
     def catch_up(self) -> None:
         """Let it be the time of the next timer, if asyncio takes that for due already.
