@@ -5,7 +5,7 @@ Each Protocol's docstrings state its duties. `settlement_core.testing` has a che
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from settlement_core.values.commands import Command, Result
 from settlement_core.values.events import Event
+from settlement_core.values.known import KnownSettlement
 from settlement_core.values.records import AccountOverview, Attempt, Entry, Payment
 
 __all__ = [
@@ -291,6 +292,14 @@ class ImportingStore(Store, Protocol):
         are not held up for long. The account can be seen, and is due, once all of it is here and not before; if this
         raises, it cannot, though rows of it may take up room. Raises as `apply`, or a `LocalError` if it is there.
         """
+        ...
+
+    def import_known(self, known: Iterable[KnownSettlement]) -> None:
+        """Take over the settlement ids that another store's accounts know for ever, once the accounts are here."""
+        ...
+
+    def export_known(self) -> Iterator[KnownSettlement]:
+        """Yield each settlement id whose credit has left the history (`Retire`), one account after the other."""
         ...
 
 

@@ -15,15 +15,29 @@ old store when no worker can be certain of a lease any more and again when it is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from hashlib import blake2b
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from settlement_core.abc import ImportingStore, Store
 from settlement_core.auditing.audit import AuditReport, audit
+from settlement_core.migration_rows import (
+    PAGE,
+    after_value,
+    all_rows,
+    ask,
+    kept_values,
+    known_of,
+    pages,
+    rows_of,
+    suspense_of,
+    values_of,
+)
 from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError
+from settlement_core.values.known import KnownSettlement
 from settlement_core.values.records import AccountOverview, Attempt, Direction, EngineValue, SuspenseItem, Totals
 from settlement_core.values.sealing import SEAL, refuse_sealed, seal
 
@@ -33,9 +47,6 @@ R = TypeVar("R")
 
 Progress = Callable[[str], None]
 """Is told, again and again, what is being done and how far it is."""
-
-PAGE = 1000
-"""Rows asked for at once."""
 
 ACCOUNTS_AT_ONCE = 20
 """Accounts read in one batch, most of which hold less than a page."""
@@ -98,14 +109,14 @@ class MigrationReport:
 def examine(source: Store, route: Route, progress: Progress | None = None) -> AuditReport:
     """Return an audit of a store that is to be moved; raise `LocalError` if it may not be, or is in use."""
     tell = progress or _nobody
-    answer = _ask(source, SEAL)
+    answer = ask(source, SEAL)
     if answer != route.moved:
         refuse_sealed(answer)
     _require_unused(source, route.source)
     # every lease has run out; what still has the store open, and comes back or has not begun, is refused from now on
-    _ask(source, c.Fence())
+    ask(source, c.Fence())
     # what a worker that was killed began to assign is finished by whoever shares the store next
-    _ask(source, c.Share(worker=f"migration-{uuid4().hex}", lease_s=1.0, leaving=True))
+    ask(source, c.Share(worker=f"migration-{uuid4().hex}", lease_s=1.0, leaving=True))
     return audit(source, progress=lambda accounts: tell(f"auditing {route.source}: {accounts} accounts"))
 
 
@@ -124,25 +135,25 @@ def migrate(
         raise LocalError(
             f"the books of {route.source} do not add up, as settlement-core audit tells in detail: nothing was migrated"
         )
-    answer = _ask(destination, SEAL)
+    answer = ask(destination, SEAL)
     if answer != route.unconfirmed:
         refuse_sealed(answer)
         # it is marked as moved, but that there is no trace of what was moved
-        refuse_sealed(_ask(source, SEAL))
+        refuse_sealed(ask(source, SEAL))
         _fill(source, destination, route, tell)
     after = audit(destination, progress=lambda accounts: tell(f"auditing {route.destination}: {accounts} accounts"))
     differences = [*_compare_reports(examined, after)]
     if not differences:
-        _ask(destination, seal(route.unconfirmed))
-        _ask(source, seal(route.moved))
-        _ask(source, c.Fence())
+        ask(destination, seal(route.unconfirmed))
+        ask(source, seal(route.moved))
+        ask(source, c.Fence())
         # nobody takes it into use any more, nor goes on with it; whoever did meanwhile is found out
         differences = [*_used_meanwhile(source, examined, route), *_compare_rest(source, destination)]
     if differences:
-        _ask(source, seal(None))
-        _ask(destination, seal(route.incomplete))
+        ask(source, seal(None))
+        ask(destination, seal(route.incomplete))
     else:
-        _ask(destination, seal(None))
+        ask(destination, seal(None))
     return MigrationReport(
         before=examined,
         after=after,
@@ -156,16 +167,8 @@ def _nobody(_: str) -> None:
     pass
 
 
-def _ask(store: Store, command: c.Command[R]) -> R:
-    (result,) = store.apply([command])
-    if isinstance(result, Exception):
-        raise result
-    answer: R = result
-    return answer
-
-
 def _require_unused(store: Store, name: str) -> None:
-    workers = [worker.worker_id for worker in _ask(store, c.Workers()) if worker.expires_in_s > 0]
+    workers = [worker.worker_id for worker in ask(store, c.Workers()) if worker.expires_in_s > 0]
     if workers:
         count = "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
         raise LocalError(f"the store {name} is in use by {count} ({', '.join(workers)}): stop them first")
@@ -178,15 +181,16 @@ def _fill(source: Store, destination: Store, route: Route, tell: Progress) -> No
     if not isinstance(destination, ImportingStore):
         raise LocalError(f"the store {route.destination} cannot take over accounts from another one")
     _require_empty(destination, route.destination)
-    _ask(destination, seal(route.incomplete))
+    ask(destination, seal(route.incomplete))
     # somebody may have taken it into use just before, or opened it to do so
-    _ask(destination, c.Fence())
+    ask(destination, c.Fence())
     _require_empty(destination, route.destination)
     _copy_accounts(source, destination, tell)
+    destination.import_known(_counted(source, tell))
     _copy_suspense(source, destination, route)
-    for page in _pages(source, c.Values(limit=PAGE), _after_value):
+    for page in pages(source, c.Values(limit=PAGE), after_value):
         for result in destination.apply(
-            [c.Put(account_id=v.account_id, key=v.key, value=v.value) for v in _kept(page)]
+            [c.Put(account_id=v.account_id, key=v.key, value=v.value) for v in kept_values(page)]
         ):
             if isinstance(result, Exception):
                 raise result
@@ -203,17 +207,25 @@ def _require_empty(store: Store, name: str) -> None:
 
 def _copy_accounts(source: Store, destination: ImportingStore, tell: Progress) -> None:
     accounts, rows = 0, _Counter()
-    for page in _pages(source, c.Overview(limit=ACCOUNTS_AT_ONCE), lambda account: account.account_id):
+    for page in pages(source, c.Overview(limit=ACCOUNTS_AT_ONCE), lambda account: account.account_id):
         queries = [query for account in page for query in _queries(account.account_id)]
         answers = iter(source.apply(queries))
         for account, *first in zip(page, *[answers] * 3, strict=False):
             outgoing, incoming, attempts = (
-                rows.count(_rows(source, query, page, _CURSORS[type(query)]))
+                rows.count(rows_of(source, query, page, _CURSORS[type(query)]))
                 for query, page in zip(_queries(account.account_id), first, strict=True)
             )
             destination.import_account(account, chain(outgoing, incoming), attempts)
             accounts += 1
             tell(f"copying: {accounts} accounts, {rows.counted} entries and attempts")
+
+
+def _counted(source: Store, tell: Progress) -> Iterator[KnownSettlement]:
+    """Yield the settlement ids that the source's accounts know for ever."""
+    for number, known in enumerate(known_of(source), 1):
+        if number % PAGE == 0:
+            tell(f"copying: {number} settlement ids of credits that have left the history")
+        yield known
 
 
 def _queries(account_id: str) -> tuple[Any, ...]:
@@ -238,7 +250,7 @@ class _Counter:
 
 def _copy_suspense(source: Store, destination: Store, route: Route) -> None:
     """Copy money without an owner, and what was decided about it: the entries that made are there already."""
-    for page in _pages(source, c.Suspense(limit=PAGE, assigned=True), lambda item: item.settlement_id):
+    for page in pages(source, c.Suspense(limit=PAGE, assigned=True), lambda item: item.settlement_id):
         for result in destination.apply([command for item in page for command in _suspending(item)]):
             if isinstance(result, Exception):
                 raise result
@@ -262,44 +274,7 @@ def _suspending(item: SuspenseItem) -> Iterator[c.Command[Any]]:
         yield c.Dismiss(settlement_id=settlement_id, reason=item.reason, by=by, at=item.assigned_at)
 
 
-def _kept(values: Sequence[EngineValue]) -> list[EngineValue]:
-    """Return all values but the mark of a migration itself."""
-    return [value for value in values if (value.account_id, value.key) != (SEAL.account_id, SEAL.key)]
-
-
-def _after_value(value: EngineValue) -> tuple[str, str]:
-    return value.account_id, value.key
-
-
-def _pages(store: Store, query: Any, cursor: Callable[[Any], Any]) -> Iterator[list[Any]]:
-    while page := _ask(store, query):
-        yield page
-        if len(page) < query.limit:
-            return
-        query = replace(query, after=cursor(page[-1]))
-
-
-def _rows(store: Store, query: Any, first: list[Any], cursor: Callable[[Any], Any]) -> Iterator[Any]:
-    """Yield all rows of a query of which the first page is there."""
-    yield from first
-    if len(first) == query.limit:
-        yield from _all(store, replace(query, after=cursor(first[-1])), cursor)
-
-
-def _all(store: Store, query: Any, cursor: Callable[[Any], Any]) -> Iterator[Any]:
-    return chain.from_iterable(_pages(store, query, cursor))
-
-
 # comparing
-
-
-def _values_of(store: Store) -> Iterator[EngineValue]:
-    for page in _pages(store, c.Values(limit=PAGE), _after_value):
-        yield from _kept(page)
-
-
-def _suspense_of(store: Store) -> Iterator[SuspenseItem]:
-    return _all(store, c.Suspense(limit=PAGE, assigned=True), lambda item: item.settlement_id)
 
 
 def _count(store: Store, report: AuditReport) -> Counts:
@@ -307,8 +282,8 @@ def _count(store: Store, report: AuditReport) -> Counts:
         accounts=len(report.accounts),
         entries=report.entries,
         attempts=report.attempts,
-        suspense=sum(1 for _ in _suspense_of(store)),
-        values=sum(1 for _ in _values_of(store)),
+        suspense=sum(1 for _ in suspense_of(store)),
+        values=sum(1 for _ in values_of(store)),
     )
 
 
@@ -326,8 +301,8 @@ def _compare_reports(before: AuditReport, after: AuditReport) -> Iterator[str]:
 def _compare_rest(source: Store, destination: Store) -> Iterator[str]:
     """Yield a sentence for each kind of row, besides accounts, in which the stores differ."""
     pairs: list[tuple[str, Iterator[Any], Iterator[Any]]] = [
-        ("unattributed settlement", _suspense_of(source), _suspense_of(destination)),
-        ("engine's value", _values_of(source), _values_of(destination)),
+        ("unattributed settlement", suspense_of(source), suspense_of(destination)),
+        ("engine's value", values_of(source), values_of(destination)),
     ]
     for what, olds, news in pairs:
         for old, new in zip_longest(olds, news):
@@ -335,6 +310,18 @@ def _compare_rest(source: Store, destination: Store) -> Iterator[str]:
                 yield f"the {what} {_named(old or new)} is {'missing or ' if new is None else ''}another than before"
                 # what comes after it would only be shifted
                 break
+    if _fingerprint(source) != _fingerprint(destination):
+        yield "settlement ids of credits that have left the history are missing or others than before"
+
+
+def _fingerprint(store: Store) -> tuple[int, int]:
+    """Return how many settlement ids are known for ever, and a sum of digests that differs if any of them does."""
+    count, sum_of_digests = 0, 0
+    for one in known_of(store):
+        count += 1
+        content = one.account_id.encode() + b"\0" + one.digest + one.mark
+        sum_of_digests += int.from_bytes(blake2b(content, digest_size=16).digest())
+    return count, sum_of_digests
 
 
 def _waiting(report: AuditReport) -> list[Attempt]:
@@ -371,8 +358,8 @@ def _compare_account(old: AccountOverview, new: AccountOverview) -> Iterator[str
 
 def _used_meanwhile(source: Store, examined: AuditReport, route: Route) -> Iterator[str]:
     """Yield what was done to the old store since it was examined."""
-    if any(worker.expires_in_s > 0 for worker in _ask(source, c.Workers())):
+    if any(worker.expires_in_s > 0 for worker in ask(source, c.Workers())):
         yield f"somebody took {route.source} into use meanwhile"
-    now = list(_all(source, c.Overview(limit=PAGE), lambda account: account.account_id))
+    now = list(all_rows(source, c.Overview(limit=PAGE), lambda account: account.account_id))
     for sentence in _compare_accounts(examined.accounts, now):
         yield f"{route.source} was used meanwhile: {sentence}"

@@ -264,7 +264,7 @@ def _audit_accounts(books: _Books, account_ids: list[str]) -> _Reading:
     for account_id, (overview,), outgoing, incoming, attempts in zip(account_ids, *[answers] * 4, strict=False):
         facts = Facts(overview, [*outgoing, *incoming], attempts)
         whole = max(map(len, (outgoing, incoming, attempts))) < PAGE
-        problems = list(judge(facts, books.assigned.get(account_id, {}))) if whole else []
+        problems = list(judge(facts, (yield from _listed(books, facts)))) if whole else []
         if whole and not problems:
             books.take(facts, problems)
         else:
@@ -282,12 +282,25 @@ def _audit_account(books: _Books, account_id: str) -> _Reading:
         attempts = yield from _pages(c.History(account_id=account_id, limit=PAGE), lambda attempt: attempt.attempt_id)
         (overview,) = (yield [c.Overview(account_id=account_id)])[0]
         facts = Facts(overview, entries, attempts)
-        problems = list(judge(facts, books.assigned.get(account_id, {})))
+        problems = list(judge(facts, (yield from _listed(books, facts))))
         if before == overview and not problems:
             break
     if before != overview:
         problems = [Problem(account_id, "account", f"it changed during each of {READINGS} readings; audit it again")]
     books.take(facts, problems)
+
+
+def _listed(books: _Books, facts: Facts) -> _Reading:
+    """Return what was assigned to the account and has not left the history, amounts by settlement id."""
+    account_id = facts.overview.account_id
+    assigned = books.assigned.get(account_id, {})
+    entered = {entry.entry_id for entry in facts.entries if entry.direction is Direction.INCOMING}
+    missing = [one for one in assigned if one not in entered]
+    if not missing:
+        return assigned
+    known = yield [c.KnowsSettlement(account_id=account_id, settlement_id=one) for one in missing]
+    gone = {one for one, is_known in zip(missing, known, strict=True) if is_known}
+    return {one: amount for one, amount in assigned.items() if one not in gone}
 
 
 def _find_stray_attempts(books: _Books) -> _Reading:

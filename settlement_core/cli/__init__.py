@@ -28,6 +28,10 @@ _COMMANDS = {
     "engine": ("settlement_core.cli.engine", "Show what a running engine tells of its ledger."),
     "workers": ("settlement_core.cli.sharing", "Show who shares a store, and which part of it."),
     "backup": ("settlement_core.cli.restoring", "Make a consistent copy of a SQLite store, running or stopped."),
+    "archive": (
+        "settlement_core.cli.archive",
+        "List what has left the store's history; check that all is there.",
+    ),
     "migrate": ("settlement_core.cli.migrate", "Move books from one store to another, as from SQLite to Redis."),
     "conformance": ("settlement_core.cli.conformance", "Examine any engine, in any language, against RFC 38."),
     "audit": ("settlement_core.cli.books", "Prove that no money was lost or doubled."),

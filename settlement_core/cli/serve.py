@@ -17,16 +17,17 @@ import click
 from anyio.abc import TaskStatus
 
 from settlement_core.abc import ConnectEngine, Observer, Store
+from settlement_core.archive import archive_to
 from settlement_core.cli.notify import READY, STOPPING, notify_service_manager
 from settlement_core.cli.observing import observing_options, open_tracing_if_asked, open_webhooks_if_asked
 from settlement_core.cli.options import FILE, access_options, option, read_access, read_base_path
 from settlement_core.cli.printing import say
 from settlement_core.cli.restoring import set_aside_before_workers, set_aside_if_restored
 from settlement_core.cli.secrets import URL, read_setting, warn_of_exposed, without_secrets
-from settlement_core.cli.types import AMOUNT, SECONDS
+from settlement_core.cli.types import AMOUNT, DAYS, SECONDS
 from settlement_core.cli.workers import Bell, Place, keep_workers, my_place
 from settlement_core.connector import open_connector
-from settlement_core.core.config import CoreConfig
+from settlement_core.core.config import DAY_S, CoreConfig
 from settlement_core.core.effects import describe
 from settlement_core.http.process import collect_garbage_rarely, raise_file_limit
 from settlement_core.http.requests import Dialect
@@ -91,6 +92,19 @@ _PORT = click.IntRange(-1, 65535)
     default=10.0,
     type=SECONDS,
     help="How long a process that shares its store may be silent until others take over its accounts.",
+)
+@option(
+    "--keep-history",
+    "history_days",
+    default=90.0,
+    type=DAYS,
+    help="Days of use for which closed attempts stay in the store. When they leave, sums and settlement ids stay. "
+    "0: for ever.",
+)
+@option(
+    "--archive",
+    type=click.Path(file_okay=False),
+    help="A folder for attempts that leave the store; without it, they are gone for good.",
 )
 @option(
     "--connector-url",
@@ -287,11 +301,15 @@ def _core_config(settings: dict[str, Any]) -> CoreConfig:
             connector_memory_s=settings["connector_memory_s"],
             create_unknown_accounts=settings["create_unknown_accounts"],
             shutdown_s=settings["shutdown_s"],
+            history_retention_s=settings["history_days"] * DAY_S or None,
+            archive=settings["archive"] and archive_to(settings["archive"]),
             lease_s=settings["lease_s"],
             poll_s=min(1.0, settings["lease_s"] / 3),
         )
     except ValueError as problem:
         raise LocalError(f"a setting is wrong: {problem}") from None
+    except OSError as problem:
+        raise LocalError(f"cannot archive to {settings['archive']}: {problem}") from None
 
 
 def _server_config(settings: dict[str, Any]) -> ServerConfig:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-__all__ = ["AMOUNT", "SECONDS"]
+__all__ = ["AMOUNT", "DAYS", "SECONDS"]
 
 
 class _Amount(click.ParamType[Decimal]):
@@ -42,3 +42,6 @@ class _Seconds(click.ParamType[float]):
 
 SECONDS = _Seconds()
 """A length of time."""
+
+DAYS = click.FloatRange(0, 100_000)
+"""A number of days."""

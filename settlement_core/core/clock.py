@@ -17,6 +17,7 @@ from settlement_core.values.events import ClockJumped
 
 if TYPE_CHECKING:
     from settlement_core.abc import Observer
+    from settlement_core.core.config import CoreConfig
     from settlement_core.core.journal import Journal
 
 __all__ = ["TICK_S", "Clock"]
@@ -31,11 +32,11 @@ JUMP_S = 5.0
 class Clock:
     """Durable times. `begin` before anything is recorded, then `tick` every `TICK_S` seconds."""
 
-    def __init__(self, wall: Callable[[], float], *, journal: Journal, observer: Observer, keep_s: float) -> None:
+    def __init__(self, wall: Callable[[], float], *, journal: Journal, observer: Observer, config: CoreConfig) -> None:
         self._wall = wall
         self._journal = journal
         self._observer = observer
-        self._keep_s = keep_s
+        self._config = config
         self._reading, self._read_at = wall(), anyio.current_time()
         self._latest: Ticked | None = None
         self.jumped_s: float | None = None
@@ -60,7 +61,8 @@ class Clock:
             self._tell(reading - self.now(), since="the latest tick")
         tick = Tick(
             wall=reading,
-            keep_s=self._keep_s,
+            keep_s=self._config.key_retention_s,
+            history_s=self._config.history_retention_s or 0.0,
             seen=None if latest is None else latest.lived_s,
             # a process that stood still did not serve meanwhile
             elapsed_s=0.0 if latest is None else min(at - self._read_at, 2 * TICK_S),

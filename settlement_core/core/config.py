@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from math import inf
 
 from settlement_core.values.amounts import MAX_SCALE, check_amount, floor
 from settlement_core.values.backoff import CREDIT_BACKOFF, SETTLE_BACKOFF, Backoff
+from settlement_core.values.records import Attempt
 
 __all__ = ["CoreConfig"]
 
@@ -34,6 +36,10 @@ class CoreConfig:
         drain_s: how long the journal may take to make the rest durable at the end.
         key_retention_s: how long an idempotency key is kept after its most recent use, in seconds for which the store
             was in use; RFC 38 asks for a day.
+        history_retention_s: how long a closed attempt stays in the history, measured like `key_retention_s`. Of what
+            leaves it the sums stay in the account's totals, and settlement ids stay known. None: for ever.
+        archive: is given attempts before they leave the history, in a thread, and returns once they are kept elsewhere;
+            if it raises `OSError`, they stay. Some may be given again after a crash.
         create_unknown_accounts: open an account on its first settlement or message.
         lease_s: how long this worker may be silent until others that share its store take over its accounts.
         poll_s: how long it may take to hear that another worker left something to do here; it also keeps the
@@ -51,6 +57,8 @@ class CoreConfig:
     shutdown_s: float = 10.0
     drain_s: float = 10.0
     key_retention_s: float = 7 * DAY_S
+    history_retention_s: float | None = 90 * DAY_S
+    archive: Callable[[Sequence[Attempt]], None] | None = None
     create_unknown_accounts: bool = False
     lease_s: float = 10.0
     poll_s: float = 1.0
@@ -58,6 +66,11 @@ class CoreConfig:
     def __post_init__(self) -> None:
         if self.key_retention_s < DAY_S:
             raise ValueError(f"idempotency keys are kept at least {DAY_S:g} s (RFC 38), not {self.key_retention_s:g}")
+        if self.history_retention_s is not None and not self.key_retention_s <= self.history_retention_s < inf:
+            raise ValueError(
+                f"the history is kept at least as long as idempotency keys, {self.key_retention_s:g} s, not "
+                f"{self.history_retention_s:g}"
+            )
         if self.connector_scale is not None and not 0 <= self.connector_scale <= MAX_SCALE:
             raise ValueError(f"connector_scale is 0 to {MAX_SCALE}, not {self.connector_scale}")
         if self.credit_cap is not None and check_amount(self.credit_cap, "credit_cap") == 0:

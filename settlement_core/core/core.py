@@ -364,7 +364,7 @@ async def open_core(
         open_sharing(worker or uuid.uuid4().hex, journal=journal, config=config, now=now) as sharing,
     ):
         refuse_sealed(await journal.ask(SEAL))
-        clock = Clock(now, journal=journal, observer=bulletin, keep_s=config.key_retention_s)
+        clock = Clock(now, journal=journal, observer=bulletin, config=config)
         await clock.begin()
         services = Services(
             journal=journal,

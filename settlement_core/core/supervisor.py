@@ -13,14 +13,14 @@ from anyio.abc import TaskGroup
 
 from settlement_core.abc import Store
 from settlement_core.core.admission import Admission
-from settlement_core.core.clock import TICK_S
 from settlement_core.core.context import Context
 from settlement_core.core.effects import describe
 from settlement_core.core.incoming import IncomingLane
 from settlement_core.core.lane import Lane, LaneStatus
 from settlement_core.core.outgoing import OutgoingLane
 from settlement_core.core.sharing import Change
-from settlement_core.values.commands import Due, Entered, Nudge, Prune, Ring
+from settlement_core.core.upkeep import run_upkeep
+from settlement_core.values.commands import Due, Entered, Nudge, Ring
 from settlement_core.values.errors import InvariantError, JournalEnded, LeaseLost, UnknownAccount
 from settlement_core.values.events import AccountHalted, CoreStopped, LeaseGone, PartitionsChanged, RecoveryFinished
 from settlement_core.values.records import Direction
@@ -57,7 +57,7 @@ class Supervisor:
         # asked right here: what is rung for by later commands is ours, or not, by the time it is rung for
         first = context.sharing.ask(self._change)
         tasks.start_soon(context.sharing.run, first, self._change, store, name="sharing")
-        tasks.start_soon(self._prune, context, name="pruning")
+        tasks.start_soon(run_upkeep, context, name="upkeep")
         tasks.start_soon(self._look_for_due, context, name="looking for what is due")
 
     async def stop(self, deadline_s: float) -> None:
@@ -271,17 +271,8 @@ class Supervisor:
 
     async def _look_for_due(self, context: Context) -> None:
         """Start what is due and has no lane, now and then: what other workers recorded for us may have been in vain."""
-        while True:
+        await anyio.sleep(LOOK_S)
+        while context.sharing.shared:
+            for partition, lease in dict(context.sharing.held).items():
+                await self._recover_partition(context, partition, lease)
             await anyio.sleep(LOOK_S)
-            if context.sharing.shared:
-                for partition, lease in dict(context.sharing.held).items():
-                    await self._recover_partition(context, partition, lease)
-
-    async def _prune(self, context: Context) -> None:
-        """Forget idempotency keys that nobody has used for long enough (RFC 38, "Handling idempotent requests")."""
-        while True:
-            await anyio.sleep(TICK_S)
-            ticked = await context.clock.tick()
-            if ticked.unused_before is not None:
-                while await context.journal.ask(Prune(before=ticked.unused_before)):
-                    pass

@@ -33,6 +33,7 @@ def totals_view(totals: Totals, *, parked: str) -> dict[str, str]:
         "open": f"{totals.open:f}",
         "settled": f"{totals.settled:f}",
         parked: f"{totals.parked:f}",
+        "retired": f"{totals.retired:f}",
     }
 
 

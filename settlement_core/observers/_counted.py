@@ -110,6 +110,10 @@ COUNTED: Final[Mapping[type[e.Event], Counted]] = MappingProxyType(
         e.PartitionsChanged: Counted(name="lease_changes", says="Changes of the partitions that this worker holds"),
         e.LeaseGone: Counted(name="leases_lost", says="Accounts lost to another worker while at work on them"),
         e.ClockJumped: Counted(name="clock_jumps", says="Times the wall clock was set, as far as ticks saw"),
+        e.HistoryRetired: Counted(
+            name="history_retired", says="Rounds in which attempts that were over for long left the history"
+        ),
+        e.ArchiveFailed: Counted(name="archive_failures", says="Times old attempts could not be archived"),
         e.MovedUnrecorded: Counted(
             name="moved_unrecorded",
             says="Effects that ended after the lease, and could not be recorded here",

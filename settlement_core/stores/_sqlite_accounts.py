@@ -13,6 +13,7 @@ from settlement_core.stores._sqlite_session import Session
 from settlement_core.values import commands as c
 from settlement_core.values import decisions
 from settlement_core.values.errors import SuspenseConflict, UnknownSuspense
+from settlement_core.values.known import digest_of
 from settlement_core.values.lived import advance
 from settlement_core.values.records import AccountState, Direction, Pausing
 
@@ -77,6 +78,10 @@ _FIND_CREDITED = """
     SELECT a.account_id FROM entries e INDEXED BY entries_settlement JOIN accounts a ON a.account_no = e.account_no
     WHERE e.kind = 0 AND e.direction = 1 AND e.entry_id = ? AND a.account_id <> ? LIMIT 1
 """
+_FIND_KNOWN = """
+    SELECT a.account_id FROM known k JOIN accounts a ON a.account_no = k.account_no
+    WHERE k.digest = ? AND a.account_id <> ? LIMIT 1
+"""
 _ADD_SUSPENSE = f"INSERT INTO suspense ({SUSPENSE_COLUMNS}) VALUES (?, ?, ?, ?, NULL, '', '', NULL)"
 _ASSIGN = """
     UPDATE suspense SET account_id = ?, reason = ?, assigned_by = ?, assigned_at = ? WHERE settlement_id = ?
@@ -103,9 +108,9 @@ def assign(session: Session, command: c.Assign) -> c.Entered:
         raise UnknownSuspense(command.settlement_id)
     fresh = decisions.may_assign(item, command)
     session.account(command.account_id)
-    credited = session.execute(_FIND_CREDITED, (item.settlement_id, command.account_id)).fetchone() if fresh else None
+    credited = _find_credited(session, command) if fresh else None
     if credited is not None:
-        decisions.refuse_credited(item.settlement_id, credited[0])
+        decisions.refuse_credited(item.settlement_id, credited)
     entry = c.Enqueue(
         account_id=command.account_id,
         direction=Direction.INCOMING,
@@ -118,6 +123,15 @@ def assign(session: Session, command: c.Assign) -> c.Entered:
         told = (command.reason, command.by)
         session.execute(_ASSIGN, (command.account_id, *told, command.at, command.settlement_id))
     return entered
+
+
+def _find_credited(session: Session, command: c.Assign) -> str | None:
+    """Return another account that was credited under the settlement id, however long ago."""
+    for query, name in ((_FIND_CREDITED, command.settlement_id), (_FIND_KNOWN, digest_of(command.settlement_id))):
+        found = session.execute(query, (name, command.account_id)).fetchone()
+        if found is not None:
+            return str(found[0])
+    return None
 
 
 def dismiss(session: Session, command: c.Dismiss) -> c.Applied:

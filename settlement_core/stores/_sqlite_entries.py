@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from settlement_core.stores._sqlite_history import mark_known
 from settlement_core.stores._sqlite_rows import DIRECTION_CODES, KIND_CODES, SUSPENSE_COLUMNS, plain_text, suspense_of
 from settlement_core.stores._sqlite_session import AccountRow, Lane, Session
 from settlement_core.values import commands as c
@@ -36,11 +37,12 @@ _USE_ATTEMPT = "UPDATE attempts SET used_at = max(used_at, ?) WHERE attempt_no =
 def enqueue(session: Session, command: c.Enqueue, *, assigned: bool = False) -> c.Entered:
     """Record an amount, or recognise it; `assigned` if an operator says whose it is."""
     account = session.account(command.account_id)
-    if command.direction is Direction.INCOMING and not assigned:
+    if command.direction is Direction.INCOMING:
         replay = _replay(session, account, command)
         if replay is not None:
             return replay
-        decisions.may_credit(find_suspense(session, command.entry_id), command.account_id, command.entry_id)
+        if not assigned:
+            decisions.may_credit(find_suspense(session, command.entry_id), command.account_id, command.entry_id)
     if account.state is AccountState.DELETED and command.direction is Direction.OUTGOING:
         replay = _replay(session, account, command)
         if replay is None:
@@ -74,7 +76,7 @@ def _replay(session: Session, account: AccountRow, command: c.Enqueue) -> c.Ente
     key = (account.account_no, command.entry_id, DIRECTION_CODES[command.direction])
     found = session.execute(_FIND_REQUEST, key).fetchone()
     if found is None:
-        return None
+        return _long_ago(session, account, command) if command.direction is Direction.INCOMING else None
     seq, text, used_at, attempt_no = found
     amount = Decimal(text)
     if amount != command.amount:
@@ -84,6 +86,15 @@ def _replay(session: Session, account: AccountRow, command: c.Enqueue) -> c.Ente
         if attempt_no is not None and command.direction is Direction.OUTGOING:
             session.execute(_USE_ATTEMPT, (command.at, attempt_no))
     return c.Entered(amount, replay=True)
+
+
+def _long_ago(session: Session, account: AccountRow, command: c.Enqueue) -> c.Entered | None:
+    """Return the answer to a settlement id whose credit has left the history."""
+    mark = mark_known(session, account, command.entry_id)
+    if mark is None:
+        return None
+    decisions.may_repeat(mark, command)
+    return c.Entered(command.amount, replay=True)
 
 
 def queue_again(session: Session, lane: Lane, kind: EntryKind, *, attempt_id: str, amount: Decimal, at: float) -> None:

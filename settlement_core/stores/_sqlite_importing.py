@@ -59,6 +59,7 @@ def _lane(account_no: int, direction: Direction, totals: Totals) -> Lane:
         settled=totals.settled,
         parked=totals.parked,
         pruned=totals.pruned,
+        retired=totals.retired,
     )
 
 

@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 from settlement_core.stores._json import pausing_of, thaw
+from settlement_core.stores._sqlite_history import mark_known
 from settlement_core.stores._sqlite_rows import (
     ATTEMPT_COLUMNS,
     DIRECTION_CODES,
@@ -27,13 +28,14 @@ from settlement_core.values.records import (
     AccountState,
     Attempt,
     AttemptState,
+    Direction,
     EngineValue,
     Entry,
     SuspenseItem,
     Totals,
 )
 
-__all__ = ["due", "entries", "get", "history", "overview", "suspense", "values"]
+__all__ = ["due", "entries", "get", "history", "knows_settlement", "overview", "suspense", "values"]
 
 _GET = "SELECT value FROM notes WHERE account_id = ? AND key = ?"
 
@@ -59,8 +61,9 @@ def values(session: Session, command: c.Values) -> list[EngineValue]:
 
 _OVERVIEW = """
     SELECT a.account_id, a.state, a.set_up, a.tear_down,
-        o.entered, o.queued, o.open, o.settled, o.parked, o.pruned,
-        i.entered, i.queued, i.open, i.settled, i.parked, i.pruned, i.released, a.account_no, a.pausing
+        o.entered, o.queued, o.open, o.settled, o.parked, o.pruned, o.retired,
+        i.entered, i.queued, i.open, i.settled, i.parked, i.pruned, i.retired, i.released, a.account_no,
+        a.pausing
     FROM accounts a
     LEFT JOIN lanes o ON o.account_no = a.account_no AND o.direction = 0
     LEFT JOIN lanes i ON i.account_no = a.account_no AND i.direction = 1
@@ -84,21 +87,23 @@ def overview(session: Session, command: c.Overview) -> list[AccountOverview]:
 
 
 def _overview_of(session: Session, row: tuple[Any, ...]) -> AccountOverview:
-    released = session.execute(_RELEASED, (row[17],)).fetchall() if row[16] else ()
+    released = session.execute(_RELEASED, (row[19],)).fetchall() if row[18] else ()
     return AccountOverview(
         account_id=row[0],
         state=AccountState(row[1]),
         steps=decisions.pending_steps(set_up=bool(row[2]), tear_down=bool(row[3])),
         released=tuple(attempt_id for (attempt_id,) in released),
-        outgoing=_totals_of(row[4:10]),
-        incoming=_totals_of(row[10:16]),
-        pausing=pausing_of(row[18]),
+        outgoing=_totals_of(row[4:11]),
+        incoming=_totals_of(row[11:18]),
+        pausing=pausing_of(row[20]),
     )
 
 
 def _totals_of(sums: tuple[str | None, ...]) -> Totals:
-    entered, queued, opened, settled, parked, pruned = (Decimal(text or 0) for text in sums)
-    return Totals(entered=entered, queued=queued, open=opened, settled=settled, parked=parked, pruned=pruned)
+    entered, queued, opened, settled, parked, pruned, retired = (Decimal(text or 0) for text in sums)
+    return Totals(
+        entered=entered, queued=queued, open=opened, settled=settled, parked=parked, pruned=pruned, retired=retired
+    )
 
 
 _DUE = """
@@ -114,6 +119,9 @@ def due(session: Session, command: c.Due) -> list[str]:
     return [account_id for (account_id,) in session.execute(_DUE, (bits, command.after, command.limit))]
 
 
+_FIND_CREDIT = """
+    SELECT 1 FROM entries INDEXED BY entries_key WHERE account_no = ? AND entry_id = ? AND direction = ? AND kind = 0
+"""
 _FIND_CURSOR = "SELECT min(attempt_no) FROM attempts WHERE attempt_id = ?"
 
 # an attempt whose account is missing is still shown
@@ -165,6 +173,16 @@ def history(session: Session, command: c.History) -> list[Attempt]:
         if not command.states or attempt.state in command.states:
             found.append(attempt)
     return found
+
+
+def knows_settlement(session: Session, command: c.KnowsSettlement) -> bool:
+    """Tell whether the account was ever credited under this id."""
+    account = session.find_account(command.account_id)
+    if account is None:
+        return False
+    key = (account.account_no, command.settlement_id, DIRECTION_CODES[Direction.INCOMING])
+    listed = session.execute(_FIND_CREDIT, key).fetchone() is not None
+    return listed or mark_known(session, account, command.settlement_id) is not None
 
 
 _ENTRIES = f"""

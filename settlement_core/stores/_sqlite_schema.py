@@ -140,5 +140,18 @@ _DISMISSED = (
     "DROP INDEX suspense_unassigned",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PAUSING, _STORE, _DISMISSED)
+# what stays of a credit that has left the history
+_KNOWN = (
+    "ALTER TABLE lanes ADD COLUMN retired TEXT NOT NULL DEFAULT '0'",
+    """
+    CREATE TABLE known (
+        digest BLOB NOT NULL,
+        account_no INTEGER NOT NULL,
+        mark BLOB NOT NULL,
+        PRIMARY KEY (digest, account_no)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PAUSING, _STORE, _DISMISSED, _KNOWN)
 """Statements that lead from one version to the next; the file's `PRAGMA user_version` counts those applied."""

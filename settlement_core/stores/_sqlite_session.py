@@ -33,10 +33,11 @@ _FIND_ACCOUNT = "SELECT account_no, state, set_up, tear_down, due, pausing FROM 
 _ADD_ACCOUNT = "INSERT INTO accounts (account_id, state, set_up, tear_down, due) VALUES (?, 'open', 0, 0, 0)"
 _SAVE_ACCOUNT = "UPDATE accounts SET state = ?, set_up = ?, tear_down = ?, due = ?, pausing = ? WHERE account_no = ?"
 _FIND_LANE = """
-    SELECT entered, queued, open, settled, parked, pruned, entries_queued, open_no, released, releases_ever
+    SELECT entered, queued, open, settled, parked, pruned, entries_queued, open_no, released, releases_ever,
+        retired
     FROM lanes WHERE account_no = ? AND direction = ?
 """
-_SAVE_LANE = "REPLACE INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SAVE_LANE = "REPLACE INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(slots=True)
@@ -51,6 +52,7 @@ class Lane:
     settled: Decimal = ZERO
     parked: Decimal = ZERO
     pruned: Decimal = ZERO
+    retired: Decimal = ZERO
     entries_queued: int = 0
     open_no: int | None = None
     released: int = 0
@@ -120,6 +122,11 @@ class Lane:
     def forget(self, amount: Decimal) -> None:
         """Count a request whose entry is dropped."""
         self.pruned = add(self.pruned, amount)
+        self.changed = True
+
+    def retire(self, settled: Decimal) -> None:
+        """Count an attempt that leaves the history."""
+        self.retired = add(self.retired, settled)
         self.changed = True
 
 
@@ -198,7 +205,8 @@ class Session:
             row = self.execute(_FIND_LANE, (account.account_no, DIRECTION_CODES[direction])).fetchone()
             if row is not None:
                 lane.entered, lane.queued, lane.open, lane.settled, lane.parked, lane.pruned = map(Decimal, row[:6])
-                lane.entries_queued, lane.open_no, lane.released, lane.releases_ever = row[6:]
+                lane.entries_queued, lane.open_no, lane.released, lane.releases_ever, retired = row[6:]
+                lane.retired = Decimal(retired)
         return lane
 
     def flush(self) -> None:
@@ -226,6 +234,7 @@ class Session:
                 lane.open_no,
                 lane.released,
                 lane.releases_ever,
+                plain_text(lane.retired),
             ),
         )
         lane.changed = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from settlement_core.stores._json import checked, freeze, thaw
 from settlement_core.values import commands as c
 from settlement_core.values.books import AccountBooks
 from settlement_core.values.errors import LocalError
+from settlement_core.values.known import KnownSettlement
 from settlement_core.values.records import (
     AccountOverview,
     Attempt,
@@ -56,7 +57,7 @@ class MemoryStore:
                 setattr(lane, name.name, getattr(totals, name.name))
         for attempt in attempts:
             books.attempts[attempt.attempt_id] = _give_attempt(attempt)
-            self._books.order.append((account.account_id, attempt.attempt_id))
+            self._books.order[account.account_id, attempt.attempt_id] = None
             if attempt.state is AttemptState.OPEN:
                 books.lanes[attempt.direction].open_id = attempt.attempt_id
         books.lanes[Direction.INCOMING].released = list(account.released)
@@ -71,6 +72,17 @@ class MemoryStore:
             else:
                 books.claimed.setdefault(entry.attempt_id, []).append(seq)
         self._books.accounts[account.account_id] = books
+
+    def import_known(self, known: Iterable[KnownSettlement]) -> None:
+        """Take over settlement ids; see `settlement_core.abc.ImportingStore`."""
+        for one in known:
+            self._books.accounts[one.account_id].known[one.digest] = one.mark
+
+    def export_known(self) -> Iterator[KnownSettlement]:
+        """Yield all settlement ids whose credits have left the history; see `settlement_core.abc.ImportingStore`."""
+        for account in self._books.accounts.values():
+            for digest, mark in account.known.items():
+                yield KnownSettlement(account.account_id, digest, mark)
 
     def close(self) -> None:
         """Do nothing: what is only in memory needs no giving back."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from settlement_core.stores import _sqlite_accounts, _sqlite_attempts, _sqlite_entries, _sqlite_queries
+from settlement_core.stores import _sqlite_accounts, _sqlite_attempts, _sqlite_entries, _sqlite_history, _sqlite_queries
 from settlement_core.stores._json import refusal_of_halves
 from settlement_core.stores._sqlite_generations import BEAT_S, Generation, back_up, take_up
 from settlement_core.stores._sqlite_importing import import_account
@@ -32,6 +32,7 @@ from settlement_core.values.errors import (
     StoreLocked,
     StoreUnavailable,
 )
+from settlement_core.values.known import KnownSettlement
 from settlement_core.values.records import AccountOverview, Attempt, Entry
 
 __all__ = ["SqliteStore", "open_sqlite_store"]
@@ -82,6 +83,7 @@ _HANDLERS: dict[type, _Handler] = {
     c.Pause: _sqlite_accounts.pause,
     c.Put: _sqlite_accounts.put,
     c.Prune: _sqlite_entries.prune,
+    c.Retire: _sqlite_history.retire,
     c.Tick: _sqlite_accounts.tick,
     c.Get: _sqlite_queries.get,
     c.Values: _sqlite_queries.values,
@@ -90,6 +92,7 @@ _HANDLERS: dict[type, _Handler] = {
     c.History: _sqlite_queries.history,
     c.Entries: _sqlite_queries.entries,
     c.Suspense: _sqlite_queries.suspense,
+    c.KnowsSettlement: _sqlite_queries.knows_settlement,
     # the file is one process's: it holds everything, and rings by itself
     c.Share: lambda _session, _command: c.Shares(shared=False, partitions=1, leases={0: ""}),
     c.Nudge: lambda _session, _command: c.Applied(changed=False),
@@ -195,10 +198,21 @@ class SqliteStore:
 
     def import_account(self, account: AccountOverview, entries: Iterable[Entry], attempts: Iterable[Attempt]) -> None:
         """Take one account over from another store, in one transaction; see `settlement_core.abc.ImportingStore`."""
+        self._import(lambda session: import_account(session, account, entries, attempts))
+
+    def import_known(self, known: Iterable[KnownSettlement]) -> None:
+        """Take over settlement ids; see `settlement_core.abc.ImportingStore`."""
+        self._import(lambda session: _sqlite_history.import_known(session, known))
+
+    def export_known(self) -> Iterator[KnownSettlement]:
+        """Yield all settlement ids whose credits have left the history; see `settlement_core.abc.ImportingStore`."""
+        return _sqlite_history.export_known(self._connection)
+
+    def _import(self, work: Callable[[Session], None]) -> None:
         # the next batch waits until all that is in the log before it is on the disk, too
         self._synchronous("NORMAL")
         try:
-            make_waits(self._transact(lambda session: import_account(session, account, entries, attempts)))
+            make_waits(self._transact(work))
         finally:
             self._synchronous("FULL")
 

@@ -210,9 +210,20 @@ def _upkeep() -> st.SearchStrategy[c.Command[Any]]:
         # whatever the order in which a store forgets, all that may be forgotten is
         st.builds(c.Prune, before=_times, limit=st.just(10_000)),
         st.builds(
+            lambda account_id, numbers, before: c.Retire(
+                account_id=account_id,
+                attempt_ids=tuple(f"{account_id}/{one}" for one in sorted(numbers)),
+                before=before,
+            ),
+            _accounts,
+            st.frozensets(st.integers(1, 40), max_size=40),
+            _times,
+        ),
+        st.builds(
             c.Tick,
             wall=_times,
             keep_s=st.sampled_from((3600.0, 6 * 3600.0)),
+            history_s=st.sampled_from((0.0, 3600.0, 24 * 3600.0)),
             seen=st.one_of(st.none(), _times),
             elapsed_s=_times,
         ),
@@ -252,6 +263,9 @@ def _questions() -> st.SearchStrategy[c.Command[Any]]:
         history,
         st.builds(c.Entries, account_id=_accounts, direction=_directions, limit=_limits),
         st.builds(c.Suspense, after=st.sampled_from(("", "S2")), limit=_limits, assigned=st.booleans()),
+        st.builds(
+            c.KnowsSettlement, account_id=_accounts, settlement_id=st.sampled_from((*_ENTRY_IDS, *_SETTLEMENT_IDS))
+        ),
     )
 
 

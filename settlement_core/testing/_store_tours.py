@@ -78,6 +78,7 @@ def tours() -> list[list[Step]]:
         ),
     ]
     tour += _paused()
+    tour += _retired(alice)
     return [[Step((command,), reopen=True) for command in tour], [Step(tuple(tour), whole_again=True, fail_after=150)]]
 
 
@@ -98,6 +99,33 @@ def _unattributed(alice: str) -> list[c.Command[Any]]:
         c.Suspend(settlement_id="t", amount=Decimal(1), details="spam", at=HOUR),
         *(c.Assign(settlement_id="t", account_id=alice, at=HOUR, learned=learned, **told) for learned in (True, False)),
         c.Dismiss(settlement_id="t", at=HOUR, **told),
+    ]
+
+
+def _retired(alice: str) -> list[c.Command[Any]]:
+    """Have what is long over leave the history; what is not stays, and settlement ids are known for ever."""
+    late = HOUR + 36_000.0
+    incoming = Direction.INCOMING
+
+    def credit(entry_id: str, amount: str, account_id: str = alice) -> c.Enqueue:
+        at = late + 1
+        return c.Enqueue(account_id=account_id, direction=incoming, entry_id=entry_id, amount=Decimal(amount), at=at)
+
+    def retire(before: float, *attempt_ids: str) -> c.Retire:
+        return c.Retire(account_id=alice, attempt_ids=attempt_ids, before=before)
+
+    told: dict[str, Any] = {"reason": "seen", "by": "carol"}
+    asked = [c.KnowsSettlement(account_id=alice, settlement_id=one) for one in ("x", "y", "1", "w")]
+    return [
+        *(retire(HOUR, "a", "x", "y"), retire(late, "a", "x", "never", "h"), c.Prune(before=late, limit=10_000)),
+        *(retire(late, *"abcdefgh"), retire(late, *"xyzv"), retire(late, *"xyzv"), c.Overview(), c.History(), *asked),
+        *(credit("x", "3"), credit("x", "3.00"), credit("x", "4"), credit("w", "5"), credit("y", "3", ACCOUNTS[1])),
+        *(c.Entries(account_id=alice, direction=direction) for direction in Direction),
+        # what alice was credited long ago is nobody else's
+        c.Suspend(settlement_id="x", amount=Decimal(3), details=None, at=HOUR),
+        *(c.Assign(settlement_id="x", account_id=owner, at=HOUR, **told) for owner in (ACCOUNTS[1], alice)),
+        *(credit("x", "3"), c.Suspense(assigned=True), c.Overview()),
+        c.Claim(account_id=alice, direction=incoming, attempt_id="x2", at=late),
     ]
 
 

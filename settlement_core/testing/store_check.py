@@ -114,6 +114,10 @@ class _Trial:
         while (step := self.store.apply([c.Prune(before=_ALL * 1e6, limit=1)])[0]) > 0:
             forgotten += step
         assert forgotten == expected, f"store forgot {forgotten} entries, the reference {expected}"
+        for account in self.books.apply([c.Overview(limit=_ALL)])[0]:
+            attempts = self.books.apply([c.History(account_id=account.account_id, limit=_ALL)])[0]
+            ids = tuple(attempt.attempt_id for attempt in attempts)
+            self._apply([c.Retire(account_id=account.account_id, attempt_ids=ids[::2], before=_ALL * 1e6)])
         self._compare_books()
         _check_pages(self.store)
 
@@ -194,6 +198,7 @@ def _check_sums(accounts: list[Any]) -> None:
             )
             assert min(sums.queued, sums.open, sums.settled, sums.parked, sums.pruned) >= 0, f"negative: {sums}"
             assert add(sums.pruned, ZERO) <= sums.entered, f"forgot more than was entered: {sums}"
+            assert ZERO <= sums.retired <= sums.settled, f"more has left the history than was settled: {sums}"
 
 
 def _check_pages(store: Store) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "check_amount",
     "fit",
     "floor",
+    "lowest_terms",
     "plain",
     "subtract",
     "total",
@@ -172,3 +173,9 @@ def _kind(value: object) -> str:
     """Name a JSON value's type as a client author knows it, never echoing its content."""
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "nothing"}
     return names.get(type(value), "a number")
+
+
+def lowest_terms(amount: Decimal) -> str:
+    """Return the amount as text that is equal for equal amounts."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 
 from settlement_core.values.amounts import ZERO
+from settlement_core.values.known import digest_of
 from settlement_core.values.records import AccountState, Attempt, Direction, Entry, Pausing, Totals
 
 __all__ = ["AccountBooks", "LaneBooks"]
@@ -23,6 +24,7 @@ class LaneBooks:
     settled: Decimal = ZERO
     parked: Decimal = ZERO
     pruned: Decimal = ZERO
+    retired: Decimal = ZERO
     queue: dict[int, None] = field(default_factory=dict)
     """Sequence numbers of queued entries, oldest first."""
     keys: dict[str, int] = field(default_factory=dict)
@@ -54,6 +56,12 @@ class AccountBooks:
     attempts: dict[str, Attempt] = field(default_factory=dict)
     claimed: dict[str, list[int]] = field(default_factory=dict)
     """Sequence numbers of the entries each attempt took."""
+    known: dict[bytes, bytes] = field(default_factory=dict)
+    """Digests of settlement ids whose credits have left the history, and marks of their amounts."""
+
+    def knows(self, settlement_id: str) -> bool:
+        """Tell whether the account was credited under this id by an attempt that has left the history."""
+        return bool(self.known) and digest_of(settlement_id) in self.known
 
     @property
     def paused(self) -> bool:

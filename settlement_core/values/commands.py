@@ -16,12 +16,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import ClassVar
 
 from settlement_core.values.command import OWN_VALUES, Command, Result, make_whole
-from settlement_core.values.queries import Due, Entries, Get, History, Overview, Suspense, Values, Workers
+from settlement_core.values.queries import (
+    Due,
+    Entries,
+    Get,
+    History,
+    KnowsSettlement,
+    Overview,
+    Suspense,
+    Values,
+    Workers,
+)
 from settlement_core.values.records import Direction, Payment, Step
 from settlement_core.values.results import Applied, Claimed, Entered, NothingToClaim, Ring, Shares, StepDue, Ticked
+from settlement_core.values.upkeep import Prune, Retire, Tick
 
 __all__ = [
     "OWN_VALUES",
@@ -42,6 +52,7 @@ __all__ = [
     "Get",
     "History",
     "Hold",
+    "KnowsSettlement",
     "Note",
     "NothingToClaim",
     "Nudge",
@@ -53,6 +64,7 @@ __all__ = [
     "Release",
     "Resolve",
     "Result",
+    "Retire",
     "Ring",
     "Share",
     "Shares",
@@ -292,7 +304,7 @@ class Dismiss(Command[Applied]):
         make_whole(self, "reason", "by")
 
 
-# the engine's own durable notes, and forgetting
+# the engine's own durable notes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,38 +315,6 @@ class Put(Command[Applied]):
     key: str
     value: object
     lease: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prune(Command[int]):
-    """Forget about `limit` outgoing entries of closed attempts last used before `before`; return how many.
-
-    Settlement ids, and amounts that are not settled or queued on, are kept for ever. `before` is what a `Tick`
-    answered: wall clocks jump, so a difference of two of their readings is no age.
-    """
-
-    before: float
-    limit: int = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tick(Command[Ticked]):
-    """Make durable how long the store has been in use, and what the wall clock read meanwhile.
-
-    Attributes:
-        wall: the asker's wall clock, seconds since 1970. It stamps nothing by a reading that no tick has recorded.
-        keep_s: how long readings are kept, in seconds of use.
-        seen: the `lived_s` that the asker's latest tick answered; None at its first.
-        elapsed_s: what its loop's clock counted since that one was asked; nothing at its first.
-    """
-
-    account_id: ClassVar[str] = OWN_VALUES
-    key: ClassVar[str] = "clock"
-
-    wall: float
-    keep_s: float
-    seen: float | None = None
-    elapsed_s: float = 0.0
 
 
 # sharing a store

@@ -12,9 +12,10 @@ from decimal import Decimal
 from typing import NoReturn
 
 from settlement_core.values.amounts import MAX_DIGITS, ZERO, add, fit, floor, plain, subtract
-from settlement_core.values.commands import Assign, Claim, Close, Hold, Note, Release, Resolve
-from settlement_core.values.errors import AttemptConflict, SuspenseConflict
-from settlement_core.values.records import Attempt, AttemptState, Direction, Step, SuspenseItem
+from settlement_core.values.commands import Assign, Claim, Close, Enqueue, Hold, Note, Release, Resolve
+from settlement_core.values.errors import AttemptConflict, IdempotencyConflict, SuspenseConflict
+from settlement_core.values.known import mark_of
+from settlement_core.values.records import Attempt, AttemptState, Direction, Entry, EntryKind, Step, SuspenseItem
 
 __all__ = [
     "ClaimPlan",
@@ -27,7 +28,9 @@ __all__ = [
     "may_hold",
     "may_note",
     "may_release",
+    "may_repeat",
     "may_resolve",
+    "may_retire",
     "parked_state",
     "pending_step",
     "pending_steps",
@@ -149,6 +152,25 @@ def may_resolve(attempt: Attempt, command: Resolve) -> bool:
     _require(attempt, _PARKED, "resolve")
     _within(attempt, command.settled, "resolve")
     return True
+
+
+def may_retire(attempt: Attempt, taken: Iterable[Entry], pruned: Decimal, before: float) -> bool:
+    """Decide on taking an attempt out of the history, with the entries it still has; `pruned` is of its direction.
+
+    It must have ended before then, and if it is outgoing its keys must be forgotten. Some sum must tell afterwards that
+    it was there: an audit looks for what attempts gave back in those that came later.
+    """
+    if attempt.state is not AttemptState.CLOSED or attempt.closed_at is None or attempt.closed_at >= before:
+        return False
+    if attempt.direction is Direction.OUTGOING and not attempt.pruned:
+        return False
+    return bool(attempt.settled or pruned or any(entry.kind is EntryKind.REQUEST for entry in taken))
+
+
+def may_repeat(mark: bytes, command: Enqueue) -> None:
+    """Refuse a settlement id that is known for ever with another amount; `mark` is what is kept of the first one."""
+    if mark != mark_of(command.amount):
+        raise IdempotencyConflict(command.account_id, command.entry_id, first=None, now=command.amount)
 
 
 def may_credit(item: SuspenseItem | None, account_id: str, settlement_id: str) -> None:

@@ -92,12 +92,16 @@ class UnknownAccount(LocalError):
 
 
 class IdempotencyConflict(LocalError):
-    """An idempotency key or settlement id came again with another amount."""
+    """An idempotency key or settlement id came again with another amount.
 
-    def __init__(self, account_id: str, entry_id: str, *, first: Decimal, now: Decimal) -> None:
+    `first` is None for a settlement id whose credit has left the history.
+    """
+
+    def __init__(self, account_id: str, entry_id: str, *, first: Decimal | None, now: Decimal) -> None:
+        used = "another amount, long ago" if first is None else f"{first:f}"
         super().__init__(
             f"provided idempotency key is tied to other input: {entry_id!r} of account {account_id!r} "
-            f"was first used with {first:f}, now with {now:f}; nothing was recorded",
+            f"was first used with {used}, now with {now:f}; nothing was recorded",
         )
         self.account_id = account_id
         self.entry_id = entry_id

@@ -11,9 +11,11 @@ from typing import ClassVar
 
 from settlement_core.values.event import Event
 from settlement_core.values.worker_events import (
+    ArchiveFailed,
     ClockJumped,
     CoreStarted,
     CoreStopped,
+    HistoryRetired,
     PartitionsChanged,
     RecoveryFinished,
     StandingBy,
@@ -25,6 +27,7 @@ __all__ = [
     "AccountHalted",
     "AccountPaused",
     "AccountReady",
+    "ArchiveFailed",
     "AttemptClaimed",
     "AttemptForgotten",
     "AttemptWaiting",
@@ -38,6 +41,7 @@ __all__ = [
     "DecisionTaken",
     "EngineMisbehaved",
     "Event",
+    "HistoryRetired",
     "LeaseGone",
     "MessageFailed",
     "MoneyDismissed",

@@ -16,7 +16,7 @@ from settlement_core.values.records import (
     WorkerOverview,
 )
 
-__all__ = ["Due", "Entries", "Get", "History", "Overview", "Suspense", "Values", "Workers"]
+__all__ = ["Due", "Entries", "Get", "History", "KnowsSettlement", "Overview", "Suspense", "Values", "Workers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,8 @@ class Due(Command[list[str]]):
 class History(Command[list[Attempt]]):
     """Attempts, oldest first, after the attempt with id `after`; only those in `states`, if any are named.
 
-    With `newest` they come newest first, so that those after an attempt are older than it.
+    With `partition` only those of accounts of that one. With `newest` they come newest first, so that those after an
+    attempt are older than it.
 
     Those of one account are in the exact order of their claims. Where no account is named, `after_account` says
     whose the attempt `after` is; without it, a store of many accounts may take long to find it.
@@ -78,6 +79,15 @@ class History(Command[list[Attempt]]):
     limit: int = 100
     after_account: str | None = None
     newest: bool = False
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnowsSettlement(Command[bool]):
+    """Whether the account was ever credited under this settlement id, however long ago."""
+
+    account_id: str
+    settlement_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,7 +149,7 @@ class Totals:
     """The sums of one direction of one account, in standard units.
 
     `pruned` is the part of `entered` whose entries have been forgotten (idempotency keys are kept at least 24 h
-    since their most recent use).
+    since their most recent use), `retired` the part of `settled` whose attempts have left the history.
     """
 
     entered: Decimal = Decimal(0)
@@ -158,6 +158,7 @@ class Totals:
     settled: Decimal = Decimal(0)
     parked: Decimal = Decimal(0)
     pruned: Decimal = Decimal(0)
+    retired: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,16 +6,16 @@ Every command validates first and changes its books last, so a refusal changes n
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from itertools import islice
 from typing import Any, ClassVar
 
+from settlement_core.values import book_queries as queries
 from settlement_core.values import commands as c
 from settlement_core.values import decisions
-from settlement_core.values.amounts import add, subtract
+from settlement_core.values.amounts import ZERO, add, subtract
 from settlement_core.values.books import AccountBooks, LaneBooks
 from settlement_core.values.errors import (
     IdempotencyConflict,
@@ -26,14 +26,13 @@ from settlement_core.values.errors import (
     UnknownAttempt,
     UnknownSuspense,
 )
+from settlement_core.values.known import digest_of, mark_of
 from settlement_core.values.lived import advance
 from settlement_core.values.records import (
-    AccountOverview,
     AccountState,
     Attempt,
     AttemptState,
     Direction,
-    EngineValue,
     Entry,
     EntryKind,
     Pausing,
@@ -51,7 +50,7 @@ class Books:
         self.accounts: dict[str, AccountBooks] = {}
         self.suspense: dict[str, SuspenseItem] = {}
         self.notes: dict[tuple[str, str], object] = {}
-        self.order: list[tuple[str, str]] = []
+        self.order: dict[tuple[str, str], None] = {}
         self.last_seq = 0
 
     def apply(self, batch: Sequence[c.Command[Any]]) -> list[c.Result]:
@@ -113,8 +112,10 @@ class Books:
     # entries
 
     def _enqueue(self, command: c.Enqueue) -> c.Entered:
-        lane = self._account(command.account_id).lanes[command.direction]
-        if command.direction is Direction.INCOMING and command.entry_id not in lane.keys:
+        account = self._account(command.account_id)
+        lane = account.lanes[command.direction]
+        known = command.entry_id in lane.keys or account.knows(command.entry_id)
+        if command.direction is Direction.INCOMING and not known:
             decisions.may_credit(self.suspense.get(command.entry_id), command.account_id, command.entry_id)
         return self._enter(command)
 
@@ -128,6 +129,9 @@ class Books:
                 raise IdempotencyConflict(command.account_id, command.entry_id, first=first.amount, now=command.amount)
             account.entries[seq] = replace(first, used_at=max(first.used_at, command.at))
             return c.Entered(first.amount, replay=True)
+        if command.direction is Direction.INCOMING and account.knows(command.entry_id):
+            decisions.may_repeat(account.known[digest_of(command.entry_id)], command)
+            return c.Entered(command.amount, replay=True)
         if account.state is AccountState.DELETED and command.direction is Direction.OUTGOING:
             raise UnknownAccount(command.account_id)
         if command.within_s is not None and command.within_s <= 0:
@@ -219,7 +223,7 @@ class Books:
             account.entries[seq] = replace(account.entries[seq], attempt_id=attempt.attempt_id)
         account.claimed[attempt.attempt_id] = taken
         account.attempts[attempt.attempt_id] = attempt
-        self.order.append((account.account_id, attempt.attempt_id))
+        self.order[account.account_id, attempt.attempt_id] = None
         lane.open_id = attempt.attempt_id
         lane.queued = subtract(lane.queued, add(plan.amount, plan.dust))
         lane.open = add(lane.open, plan.amount)
@@ -324,7 +328,7 @@ class Books:
         self._account(command.account_id)
         others = (account for account in self.accounts.values() if account.account_id != command.account_id)
         for account in others if fresh else ():
-            if item.settlement_id in account.lanes[Direction.INCOMING].keys:
+            if item.settlement_id in account.lanes[Direction.INCOMING].keys or account.knows(item.settlement_id):
                 decisions.refuse_credited(item.settlement_id, account.account_id)
         entered = self._enter(
             c.Enqueue(
@@ -401,55 +405,29 @@ class Books:
         account.attempts[attempt.attempt_id] = replace(attempt, pruned=True)
         return len(taken)
 
-    # queries
+    def _retire(self, command: c.Retire) -> tuple[str, ...]:
+        account = self._account(command.account_id)
+        return tuple(one for one in command.attempt_ids if self._leave_history(account, one, command.before))
 
-    def _values(self, command: c.Values) -> list[EngineValue]:
-        keys = (key for key in self.notes if command.after is None or key > command.after)
-        chosen = heapq.nsmallest(command.limit, keys)
-        return [EngineValue(account_id=key[0], key=key[1], value=self.notes[key]) for key in chosen]
-
-    def _overview(self, command: c.Overview) -> list[AccountOverview]:
-        if command.account_id is not None:
-            found = self.accounts.get(command.account_id)
-            return [] if found is None else [_overview(found)]
-        ids = heapq.nsmallest(command.limit, (a for a in self.accounts if a > command.after))
-        return [_overview(self.accounts[account_id]) for account_id in ids]
-
-    def _due(self, command: c.Due) -> list[str]:
-        due = (a for a, account in self.accounts.items() if a > command.after and account.is_due(command.direction))
-        return heapq.nsmallest(command.limit, due)
-
-    def _history(self, command: c.History) -> list[Attempt]:
-        found: list[Attempt] = []
-        waiting = command.after is not None
-        for account_id, attempt_id in reversed(self.order) if command.newest else self.order:
-            if len(found) == command.limit:
-                break
-            if waiting:
-                waiting = attempt_id != command.after
-                continue
-            attempt = self.accounts[account_id].attempts[attempt_id]
-            if command.account_id not in {None, account_id}:
-                continue
-            if command.states and attempt.state not in command.states:
-                continue
-            found.append(attempt)
-        return found
-
-    def _entries(self, command: c.Entries) -> list[Entry]:
-        account = self.accounts.get(command.account_id)
-        if account is None:
-            return []
-        wanted = (e for e in account.entries.values() if e.direction is command.direction and e.seq > command.after)
-        return heapq.nsmallest(command.limit, wanted, key=lambda entry: entry.seq)
-
-    def _list_suspense(self, command: c.Suspense) -> list[SuspenseItem]:
-        items = (
-            item
-            for item in self.suspense.values()
-            if item.settlement_id > command.after and (command.assigned or item.waiting)
-        )
-        return heapq.nsmallest(command.limit, items, key=lambda item: item.settlement_id)
+    def _leave_history(self, account: AccountBooks, attempt_id: str, before: float) -> bool:
+        """Take an attempt out of the history, if it may go; tell whether it is gone."""
+        attempt = account.attempts.get(attempt_id)
+        if attempt is None:
+            return True
+        lane = account.lanes[attempt.direction]
+        taken = [account.entries[seq] for seq in account.claimed.get(attempt_id, ())]
+        if not decisions.may_retire(attempt, taken, lane.pruned, before):
+            return False
+        for entry in taken:
+            del account.entries[entry.seq]
+            if entry.kind is EntryKind.REQUEST:
+                del lane.keys[entry.entry_id]
+                account.known[digest_of(entry.entry_id)] = mark_of(entry.amount)
+                lane.pruned = add(lane.pruned, entry.amount)
+        lane.retired = add(lane.retired, attempt.settled or ZERO)
+        account.claimed.pop(attempt_id, None)
+        del account.attempts[attempt_id], self.order[account.account_id, attempt_id]
+        return True
 
     _HANDLERS: ClassVar[dict[type, Callable[[Books, Any], object]]] = {
         c.OpenAccount: _open_account,
@@ -468,28 +446,18 @@ class Books:
         c.Dismiss: _dismiss,
         c.Put: _put,
         c.Get: _get,
-        c.Values: _values,
+        c.Values: queries.values,
         c.Prune: _prune,
+        c.Retire: _retire,
         c.Tick: _tick,
-        c.Overview: _overview,
-        c.Due: _due,
-        c.History: _history,
-        c.Entries: _entries,
-        c.Suspense: _list_suspense,
+        c.Overview: queries.overview,
+        c.Due: queries.due,
+        c.History: queries.history,
+        c.Entries: queries.entries,
+        c.Suspense: queries.suspense,
+        c.KnowsSettlement: queries.knows_settlement,
         c.Share: lambda _books, _command: c.Shares(shared=False, partitions=1, leases={0: ""}),
         c.Nudge: lambda _books, _command: c.Applied(changed=False),
         c.Fence: lambda _books, _command: c.Applied(changed=False),
         c.Workers: lambda _books, _command: [],
     }
-
-
-def _overview(account: AccountBooks) -> AccountOverview:
-    return AccountOverview(
-        account_id=account.account_id,
-        state=account.state,
-        steps=decisions.pending_steps(set_up=account.set_up, tear_down=account.tear_down),
-        released=tuple(account.lanes[Direction.INCOMING].released),
-        pausing=account.pausing,
-        outgoing=account.lanes[Direction.OUTGOING].totals,
-        incoming=account.lanes[Direction.INCOMING].totals,
-    )

@@ -94,7 +94,10 @@ class Ticked:
         lived_s: seconds for which workers have used it, by their loops' clocks; never less than before.
         unused_before: whatever was last used before this wall-clock time has not been used for as long as readings are
             kept; None while the store has not been in use for that long.
+        ended_before: whatever ended before this wall-clock time has been over for as long as history is kept; None
+            while the store has not been in use for that long, or if history is kept for ever.
     """
 
     lived_s: float
     unused_before: float | None
+    ended_before: float | None = None

@@ -8,9 +8,11 @@ from typing import ClassVar
 from settlement_core.values.event import Event
 
 __all__ = [
+    "ArchiveFailed",
     "ClockJumped",
     "CoreStarted",
     "CoreStopped",
+    "HistoryRetired",
     "PartitionsChanged",
     "RecoveryFinished",
     "StandingBy",
@@ -74,6 +76,26 @@ class ClockJumped(Event):
     )
     jumped_s: float
     since: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRetired(Event):
+    """Attempts that were over for long have left the history: their sums and settlement ids stay."""
+
+    text: ClassVar[str] = "{attempts} attempts that were over for long have left the history; their sums stay"
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveFailed(Event):
+    """Attempts could not be archived, and stay in the store; tried again within hours."""
+
+    level: ClassVar[str] = "warning"
+    text: ClassVar[str] = (
+        "the archive could not be written: {problem}; old attempts stay in the store, and are tried again in an hour: "
+        "see that its folder exists, can be written to and has room"
+    )
+    problem: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from tests.core.worlds import D, FakeConnector, MemoryLedger, MinimalEngine, Ver
 pytestmark = pytest.mark.anyio
 
 ALWAYS = {
-    *("journal", "journal watch", "pruning", "looking for what is due"),
+    *("journal", "journal watch", "upkeep", "looking for what is due"),
     *("early tries of outgoing", "early tries of incoming"),
 }
 

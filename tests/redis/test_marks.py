@@ -213,7 +213,7 @@ def test_a_store_of_the_format_without_marks_is_given_them(shared: RedisServer, 
             client.hdel(places.settings, "identity", "generation")
             client.delete(*mark_keys(places))
         opener = connect_redis(shared.url(), namespace=places.namespace, create=False)
-        assert client.hget(places.settings, "format") == b"2"
+        assert client.hget(places.settings, "format") == b"2", "only whoever serves it makes it the newest format"
         assert len(set(client.mget(mark_keys(places)))) == 1
     assert everything(opener) == before
     opener.close()

@@ -308,7 +308,7 @@ def test_a_store_of_another_format_is_refused(shared: RedisServer) -> None:
     namespace = fresh_namespace()
     with shared.client() as client:
         client.hset(f"{{{namespace}}}:settings", mapping={"format": 77, "partitions": 4})
-        assert "has format 77, this version knows 2; it was not changed" in refusal(shared.url(), namespace=namespace)
+        assert "has format 77, this version knows 3; it was not changed" in refusal(shared.url(), namespace=namespace)
 
 
 @pytest.mark.parametrize("left", [None, {"format": 1}])

@@ -217,6 +217,13 @@ class _Fragile:
         self._write()
         self.store.import_account(*facts)
 
+    def import_known(self, known: Any) -> None:
+        self._write()
+        self.store.import_known(known)
+
+    def export_known(self) -> Any:
+        return self.store.export_known()
+
     def close(self) -> None:
         self.store.close()
 

@@ -348,7 +348,8 @@ def test_file_of_the_format_before_generations_is_the_latest(path: Path) -> None
     path.with_name(f"{path.name}-mark").unlink()
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
-            "DROP TABLE store; DROP INDEX entries_settlement; DROP INDEX suspense_waiting; "
+            "DROP TABLE store; DROP TABLE known; ALTER TABLE lanes DROP COLUMN retired; "
+            "DROP INDEX entries_settlement; DROP INDEX suspense_waiting; "
             "CREATE INDEX suspense_unassigned ON suspense (settlement_id); PRAGMA user_version=2"
         )
     assert older(path) == ""

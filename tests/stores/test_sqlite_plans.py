@@ -24,6 +24,12 @@ def _everything() -> list[list[c.Command[Any]]]:
         [c.Hold(**ids, reason=""), c.Release(**ids, **told), c.Overview(), claimed("later", direction=INCOMING)],
         [c.Hold(**ids, reason=""), c.Resolve(**ids, **told, settled=Decimal(1), at=1.0)],
         [claimed("noted"), c.Note(account_id="alice", attempt_id="noted", payment=Payment(Decimal(1), None))],
+        [entered("old", "2", direction=INCOMING), claimed("old", direction=INCOMING), closed("old", "2")],
+        [
+            c.Retire(account_id="alice", attempt_ids=("t", "old", "none"), before=9.0),
+            entered("old", "2", direction=INCOMING),
+        ],
+        [c.KnowsSettlement(account_id="alice", settlement_id="old")],
         [c.Suspend(settlement_id="s", amount=Decimal(1), details=None, at=1.0)],
         [c.Assign(settlement_id="s", account_id="alice", **told, at=1.0)],
         [c.Suspend(settlement_id="u", amount=Decimal(1), details=None, at=1.0)],

@@ -6,12 +6,23 @@ they changed is what `change.lua` writes, if the account is still as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from settlement_core.stores._json import freeze, pausing_of, pausing_text, thaw
+from settlement_core.stores.redis.account_parts import (
+    Forgettable,
+    PartialQueue,
+    QueueTooShort,
+    Retired,
+    book_number,
+    count_in,
+    is_busy,
+    live_of,
+    steps_of,
+)
 from settlement_core.stores.redis.layout import (
     DIRECTION_LETTERS,
     AccountKeys,
@@ -26,11 +37,10 @@ from settlement_core.stores.redis.layout import (
     lane_of,
     live_in,
     prunable_from,
-    steps_text,
 )
 from settlement_core.stores.redis.scripts import Call, Reply, script
 from settlement_core.values import commands as c
-from settlement_core.values.amounts import add, subtract, total
+from settlement_core.values.amounts import subtract, total
 from settlement_core.values.books import AccountBooks, LaneBooks
 from settlement_core.values.errors import LeaseLost
 from settlement_core.values.records import (
@@ -43,34 +53,10 @@ from settlement_core.values.records import (
 )
 from settlement_core.values.reference import Books
 
-__all__ = ["AccountView", "Forgettable", "QueueTooShort"]
+__all__ = ["AccountView", "Forgettable", "QueueTooShort", "Retired"]
 
 _NEW = 10**15
 """Numbers above this stand for entries that Redis has yet to number."""
-
-
-class QueueTooShort(Exception):
-    """A claim needs more of the queue than was read."""
-
-
-class _Queue(dict[int, None]):
-    """A queue of which only the oldest entries were read; whoever gets to its end is told so."""
-
-    more = False
-
-    def __iter__(self) -> Iterator[int]:
-        yield from super().__iter__()
-        if self.more:
-            raise QueueTooShort
-
-
-@dataclass(frozen=True, slots=True)
-class Forgettable:
-    """An attempt whose entries may be forgotten: they, and for each request the row its key had when it was read."""
-
-    attempt_id: str
-    entries: Sequence[Entry]
-    key_rows: Mapping[str, str]
 
 
 class AccountView:
@@ -116,17 +102,17 @@ class AccountView:
             document, last, taken, counted, head, tail = lanes[6 * place : 6 * place + 6]
             if document is not None:
                 lane_of(document, lane)
-            queue = _Queue()
+            queue = PartialQueue()
             # both directions count from 1; in the books all entries of an account have numbers of their own
             for seq, row in enumerate(head, taken + 1):
                 entry = entry_of(2 * seq + place, account.account_id, direction, row)
                 account.entries[entry.seq] = entry
                 queue[entry.seq] = None
                 if seq > counted:
-                    _count(lane, entry.kind, entry.amount)
+                    count_in(lane, entry.kind, entry.amount)
             for row in tail:
                 kind, _, amount, _ = decode(row)
-                _count(lane, EntryKind(kind), Decimal(amount))
+                count_in(lane, EntryKind(kind), Decimal(amount))
             queue.more = taken + len(head) < last
             lane.queue = queue
             self._live += live_in(lane)
@@ -189,31 +175,60 @@ class AccountView:
         """Tell whether the account's worker has anything to look at."""
         account = self._account
         queued = any(last > taken for _, last, taken, _ in self._lanes.values())
-        return queued or (account is not None and _is_busy(account))
+        return queued or (account is not None and is_busy(account))
 
     def live(self) -> set[str]:
         """Return the attempts the account knows to be open or released."""
-        return set() if self._account is None else set(_live(self._account))
+        return set() if self._account is None else set(live_of(self._account))
 
     def attempt(self, attempt_id: str) -> StoredAttempt:
         """Return an attempt that was looked at."""
         return self._stored[attempt_id]
 
+    def find(self, attempt_id: str) -> StoredAttempt | None:
+        """Return an attempt that was looked for, None if there is none."""
+        return self._stored.get(attempt_id)
+
     def forget(self, attempt: Forgettable, before: float) -> tuple[int, dict[str, Any]]:
         """Forget an attempt's entries as `Prune` does; return how many they are, and what is to be deleted."""
+        self._load_taken(attempt)
+        (forgotten,) = self._books.apply([c.Prune(before=before, limit=len(attempt.entries))])
+        return forgotten, self._deleted(attempt)
+
+    def retire(self, command: c.Retire, taken: Mapping[str, Forgettable]) -> tuple[tuple[str, ...], Retired]:
+        """Have attempts leave the history; return those that are not in it any more, and what is to be written.
+
+        `taken` is what those of them that still have entries took. Raises `LeaseLost`.
+        """
+        for attempt in taken.values():
+            self._load_taken(attempt)
+        for attempt_id in self._stored:
+            self._books.order[command.account_id, attempt_id] = None
+        gone = self._answer(command)
+        if isinstance(gone, LeaseLost):
+            raise gone
+        account = self._account
+        assert account is not None, "it was found"
+        left = [attempt_id for attempt_id in gone if attempt_id in self._stored]
+        deleted = [self._deleted(taken[attempt_id]) for attempt_id in left if attempt_id in taken]
+        return gone, Retired(left, deleted, account.known)
+
+    def _load_taken(self, attempt: Forgettable) -> None:
+        """Put the entries that an attempt took into the books."""
         account = self._account
         assert account is not None, "attempts are an account's"
         account.claimed[attempt.attempt_id] = []
         for entry in attempt.entries:
-            number = _book_number(entry.seq, entry.direction)
+            number = book_number(entry.seq, entry.direction)
             account.entries[number] = replace(entry, seq=number)
             account.claimed[attempt.attempt_id].append(number)
             if entry.kind is EntryKind.REQUEST:
                 account.lanes[entry.direction].keys[entry.entry_id] = number
-        self._books.order.append((account.account_id, attempt.attempt_id))
-        (forgotten,) = self._books.apply([c.Prune(before=before, limit=len(attempt.entries))])
+        self._books.order[account.account_id, attempt.attempt_id] = None
+
+    def _deleted(self, attempt: Forgettable) -> dict[str, Any]:
         stored = self._stored[attempt.attempt_id]
-        return forgotten, {
+        return {
             "attempt": attempt.attempt_id,
             "direction": DIRECTION_LETTERS[stored.attempt.direction],
             "first": str(stored.first),
@@ -230,7 +245,9 @@ class AccountView:
         asker: str = "",
         channel: str,
         fold: bool = False,
-        forgotten: dict[str, Any] | None = None,
+        forgotten: Sequence[dict[str, Any]] = (),
+        left: Sequence[str] = (),
+        known: Sequence[tuple[str, str, str]] = (),
     ) -> Call | None:
         """Return the call that writes what the commands changed, None if nothing did.
 
@@ -239,7 +256,9 @@ class AccountView:
             asker: the lease token of the worker that asks, for which no ring is needed.
             channel: where rings are announced.
             fold: also write totals that only include entries added meanwhile.
-            forgotten: what `forget` said is to be deleted.
+            forgotten: what `forget` or `retire` said is to be deleted.
+            left: ids of attempts that have left the history.
+            known: settlement ids that stay known: bucket, digest and mark of the amount of each, as text.
         """
         account = self._account
         self._becomes = becomes
@@ -252,7 +271,7 @@ class AccountView:
         ]
         changed = {} if account is None else self._changed_attempts(account)
         fields = [] if account is None else self._changed_fields(account, fold=fold)
-        if not (notes or changed or fields or self._new_entries or forgotten):
+        if not (notes or changed or fields or self._new_entries or forgotten or left or known):
             return None
         content = {
             "account": self.keys.account_id,
@@ -262,18 +281,21 @@ class AccountView:
             "asker": asker,
             "channel": channel,
             "fields": fields,
-            "busy": "yes" if account is not None and _is_busy(account) else "no",
+            "busy": "yes" if account is not None and is_busy(account) else "no",
             "opened": "yes" if account is not None and self._state is None else "no",
             "appended": [
                 [DIRECTION_LETTERS[e.direction], entry_row(e.kind, e.entry_id, e.amount, e.entered_at)]
                 for e in self._new_entries
             ],
             "attempts": [self._described(stored) for stored in changed.values()],
-            "forgotten": [] if forgotten is None else [forgotten],
+            "forgotten": list(forgotten),
+            "left": list(left),
+            "known": [row for _, *row in known],
             "notes": notes,
         }
         self._changed = changed
-        return Call(script("change"), self.keys.changed, [encode(content)], writes=True)
+        keys = [*self.keys.changed, self.keys.partition.numbers, *(bucket for bucket, *_ in known)]
+        return Call(script("change"), keys if known else self.keys.changed, [encode(content)], writes=True)
 
     def advance(self) -> None:
         """Become what the account is now that the change held, as far as `take` needs to know."""
@@ -282,10 +304,10 @@ class AccountView:
         self._note_keys, self._notes = [], dict(self._books.notes)
         if account is None:
             return
-        self._state, self._steps = account.state.value, _steps(account)
+        self._state, self._steps = account.state.value, steps_of(account)
         self._pausing = pausing_text(account.pausing)
         self._stored |= self._changed
-        live = self._live = _live(account)
+        live = self._live = live_of(account)
         self._stored = {attempt_id: stored for attempt_id, stored in self._stored.items() if attempt_id in live}
         account.attempts = {attempt_id: stored.attempt for attempt_id, stored in self._stored.items()}
         for direction, lane in account.lanes.items():
@@ -295,7 +317,7 @@ class AccountView:
                 if entry.direction is direction:
                     # Redis has it, but does not count it yet
                     lane.queued = subtract(lane.queued, entry.amount)
-            lane.queue = queue = _Queue()
+            lane.queue = queue = PartialQueue()
             queue.more = True
             self._lanes[direction] = (lane_document(lane), last, taken, 0)
         account.entries, account.claimed = {}, {}
@@ -315,12 +337,12 @@ class AccountView:
         facts: list[str] = []
         if account.state.value != self._state:
             facts += ["state", account.state.value]
-        if (steps := _steps(account)) != self._steps:
+        if (steps := steps_of(account)) != self._steps:
             facts += ["steps", steps]
         pausing = pausing_text(account.pausing)
         if pausing is not None and pausing != self._pausing:
             facts += ["pausing", pausing]
-        live = _live(account)
+        live = live_of(account)
         if live != self._live:
             facts += ["live", encode(live)]
         for direction, lane in account.lanes.items():
@@ -356,29 +378,3 @@ class AccountView:
             "prunable": prunable_from(attempt),
             "at": repr(attempt.claimed_at),
         }
-
-
-def _book_number(seq: int, direction: Direction) -> int:
-    """Return an entry's number in the books, where both directions of an account share one sequence."""
-    return 2 * seq + (direction is Direction.INCOMING)
-
-
-def _count(lane: LaneBooks, kind: EntryKind, amount: Decimal) -> None:
-    """Include an entry that was added since the lane's sums were written."""
-    lane.queued = add(lane.queued, amount)
-    if kind is EntryKind.REQUEST:
-        lane.entered = add(lane.entered, amount)
-
-
-def _live(account: AccountBooks) -> list[str]:
-    return [attempt_id for lane in account.lanes.values() for attempt_id in live_in(lane)]
-
-
-def _steps(account: AccountBooks) -> str:
-    return steps_text(set_up=account.set_up, tear_down=account.tear_down)
-
-
-def _is_busy(account: AccountBooks) -> bool:
-    """Tell whether there is anything to do but what is queued."""
-    lanes = account.lanes.values()
-    return account.set_up or account.tear_down or any(live_in(lane) for lane in lanes)

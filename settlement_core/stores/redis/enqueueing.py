@@ -6,11 +6,20 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
-from settlement_core.stores.redis.layout import DIRECTION_LETTERS, AccountKeys, Keyspace, entry_row, lowest_terms
+from settlement_core.stores.redis.layout import (
+    DIRECTION_LETTERS,
+    AccountKeys,
+    Keyspace,
+    digest_text,
+    entry_row,
+    mark_text,
+)
 from settlement_core.stores.redis.scripts import Call, Reply, script
 from settlement_core.values import commands as c
+from settlement_core.values.amounts import lowest_terms
 from settlement_core.values.errors import IdempotencyConflict, TooLate, UnknownAccount
-from settlement_core.values.records import EntryKind
+from settlement_core.values.known import digest_of, mark_of
+from settlement_core.values.records import Direction, EntryKind
 
 __all__ = ["enqueue", "entered"]
 
@@ -21,7 +30,7 @@ def enqueue(places: Keyspace, keys: AccountKeys, commands: Sequence[Any], asker:
     That is a reading of `time.monotonic`, from which on the time counts within which they may be recorded.
     """
     direction = commands[0].direction
-    partition = keys.partition
+    partition, incoming = keys.partition, direction is Direction.INCOMING
     return Call(
         script("enqueue"),
         [
@@ -31,10 +40,13 @@ def enqueue(places: Keyspace, keys: AccountKeys, commands: Sequence[Any], asker:
             partition.due,
             partition.lease,
             partition.rings,
+            *(places.bucket(partition, digest_of(command.entry_id)) for command in commands if incoming),
         ],
         [
-            *(DIRECTION_LETTERS[direction], keys.account_id, asker, places.channel),
+            *(DIRECTION_LETTERS[direction], keys.account_id, asker, places.channel, len(commands)),
             *(argument for command in commands for argument in _arguments(command, begun)),
+            # what tells ids that are known for ever
+            *(text for command in commands if incoming for text in _digest_and_mark(command)),
         ],
         writes=True,
     )
@@ -52,6 +64,10 @@ def _arguments(command: c.Enqueue, begun: float) -> Iterator[str]:
         yield str(int((begun + command.within_s) * 1000)) if command.within_s > 0 else "0"
 
 
+def _digest_and_mark(command: c.Enqueue) -> tuple[str, str]:
+    return digest_text(digest_of(command.entry_id), ""), mark_text(mark_of(command.amount))
+
+
 def entered(commands: Sequence[Any], reply: Reply) -> tuple[list[c.Result], int]:
     """Return the commands' results, and how many entries of the account its totals do not include yet."""
     uncounted, *answers = reply
@@ -64,8 +80,11 @@ def _result(command: c.Enqueue, answer: str) -> c.Result:
         return c.Entered(command.amount, replay=False)
     if what == "same":
         return c.Entered(Decimal(first), replay=True)
+    if what == "known":
+        return c.Entered(command.amount, replay=True)
     if what == "other":
-        return IdempotencyConflict(command.account_id, command.entry_id, first=Decimal(first), now=command.amount)
+        known = Decimal(first) if first else None
+        return IdempotencyConflict(command.account_id, command.entry_id, first=known, now=command.amount)
     if what == "late":
         return TooLate(command.account_id, command.entry_id)
     return UnknownAccount(command.account_id)

@@ -22,12 +22,12 @@ from settlement_core.stores.redis.layout import (
     entry_row,
     lane_document,
     live_in,
-    lowest_terms,
     prunable_from,
     steps_text,
 )
 from settlement_core.stores.redis.queries import Work
 from settlement_core.stores.redis.scripts import Call, plain, script
+from settlement_core.values.amounts import lowest_terms
 from settlement_core.values.books import LaneBooks
 from settlement_core.values.errors import LocalError
 from settlement_core.values.records import (

@@ -4,7 +4,8 @@ Every key of a partition carries the partition's hash tag, so that one script ca
 also in a Cluster. So does the partition's mark, by which every script knows the store (see `marks`). Per account:
 
     account   hash: state, version (unlike any other there ever was), steps, live (ids of attempts open or released),
-              pausing (what a person last said of it), and for each direction, o and i: lane (totals, open and
+              pausing (what a person last said of it), number (of the account in its partition, once a credit of it has
+              left the history), and for each direction, o and i: lane (totals, open and
               released attempts), seq (number of the last entry), taken (of the last one claimed), counted (of the
               last one that the totals include)
     entries   hash per direction: number → row. Entries never change; those above `taken` are the queue
@@ -14,12 +15,17 @@ also in a Cluster. So does the partition's mark, by which every script knows the
     claims    sorted set: attempts in order of claims
     notes     hash: the engine's JSON values (of any id; the partition's `noted` lists the ids that have some)
 
+Settlement ids whose credits have left the history lie in the buckets of the account's partition, hashes that are small
+enough for Redis to keep as compact lists: digest and account number → mark of the amount (see `values.known`); the
+partition's `numbers` tells whose number is whose.
+
 Amounts are text. Nothing in Redis ever calculates with them: new totals are calculated here, of the totals last
 written and of the entries added since, and written if nobody else wrote meanwhile (see `change.lua`).
 """
 
 from __future__ import annotations
 
+from base64 import b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
@@ -50,14 +56,17 @@ __all__ = [
     "attempt_of",
     "attempt_row",
     "decode",
+    "digest_of_text",
+    "digest_text",
     "encode",
     "entry_of",
     "entry_row",
     "lane_document",
     "lane_of",
     "live_in",
-    "lowest_terms",
     "mark_key",
+    "mark_of_text",
+    "mark_text",
     "prunable_from",
     "steps_text",
     "suspense_of",
@@ -71,6 +80,9 @@ _KINDS = {kind.value: kind for kind in EntryKind}
 
 KNOWN_ACCOUNTS = 10_000
 """Accounts whose keys are remembered rather than put together again."""
+
+KNOWN_BUCKETS = 2**18
+"""Buckets of one store for settlement ids: with ten million ids each has 40, and up to 128 lie in a compact list."""
 
 
 # keys
@@ -89,6 +101,7 @@ class PartitionKeys:
     lease: str
     rings: str
     noted: str
+    numbers: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +150,23 @@ class Keyspace:
         self.suspense_unassigned = f"{{{namespace}}}:suspense:unassigned"
         self.suspense_assigning = f"{{{namespace}}}:suspense:assigning"
         self.channel = f"{namespace}:rings"
+        self._buckets = KNOWN_BUCKETS // max(1, partitions)
         self.account = lru_cache(KNOWN_ACCOUNTS)(self._account)
 
     def partition(self, account_id: str) -> PartitionKeys:
         """Return the keys of the account's partition."""
         return self.partitions[partition_of(account_id, len(self.partitions))]
+
+    def bucket(self, partition: PartitionKeys, digest: bytes) -> str:
+        """Return the key of the bucket that holds the digest of a settlement id."""
+        return self._bucket(partition, int.from_bytes(digest[:4]) % self._buckets)
+
+    def buckets(self, partition: PartitionKeys) -> list[str]:
+        """Return the keys of all buckets of a partition, most of which are empty."""
+        return [self._bucket(partition, number) for number in range(self._buckets)]
+
+    def _bucket(self, partition: PartitionKeys, number: int) -> str:
+        return f"{{{self.namespace}:{partition.number}}}:known:{number}"
 
     def _account(self, account_id: str) -> AccountKeys:
         """Return the keys of an account; "" is the engine as a whole, which has notes only."""
@@ -167,7 +192,7 @@ def mark_key(key: str) -> str:
 
 def _partition_keys(namespace: str, number: int) -> PartitionKeys:
     start = f"{{{namespace}:{number}}}"
-    names = ("due", "accounts", "history", "unclosed", "prunable", "lease", "rings", "noted")
+    names = ("due", "accounts", "history", "unclosed", "prunable", "lease", "rings", "noted", "numbers")
     return PartitionKeys(number, *(f"{start}:{name}" for name in names))
 
 
@@ -191,14 +216,16 @@ def decode(text: str) -> Any:
 def lane_document(lane: LaneBooks, *, less_queued: Decimal = ZERO) -> str:
     """Return a lane's sums, and which attempts are open or released, as they are kept."""
     queued = subtract(lane.queued, less_queued) if less_queued else lane.queued
-    sums = (lane.entered, queued, lane.open, lane.settled, lane.parked, lane.pruned)
+    sums = (lane.entered, queued, lane.open, lane.settled, lane.parked, lane.pruned, lane.retired)
     return encode([*(f"{amount:f}" for amount in sums), lane.open_id, lane.released])
 
 
 def lane_of(document: str, lane: LaneBooks) -> None:
     """Put into the lane what its document says."""
     *sums, lane.open_id, lane.released = decode(document)
-    lane.entered, lane.queued, lane.open, lane.settled, lane.parked, lane.pruned = map(Decimal, sums)
+    lane.entered, lane.queued, lane.open, lane.settled, lane.parked, lane.pruned, *later = map(Decimal, sums)
+    # earlier versions kept the whole history
+    lane.retired = later[0] if later else ZERO
 
 
 def live_in(lane: LaneBooks) -> list[str]:
@@ -216,10 +243,28 @@ def used_at_of(key_row: str) -> float:
     return float(key_row.split(" ")[1])
 
 
-def lowest_terms(amount: Decimal) -> str:
-    """Return the amount as text that is equal for equal amounts."""
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+def digest_text(digest: bytes, number: str) -> str:
+    """Return a settlement id, and the number of the account that was credited under it, as they are kept."""
+    return _as_text(digest) + number
+
+
+def digest_of_text(text: str) -> tuple[bytes, str]:
+    """Return the digest of a settlement id and the number of its account."""
+    return b64decode(text[:22] + "==", altchars=b"-_"), text[22:]
+
+
+def mark_text(mark: bytes) -> str:
+    """Return the mark of an amount as it is kept."""
+    return _as_text(mark)
+
+
+def mark_of_text(text: str) -> bytes:
+    """Return the mark of an amount that was kept."""
+    return b64decode(text + "==", altchars=b"-_")
+
+
+def _as_text(content: bytes) -> str:
+    return urlsafe_b64encode(content).decode().rstrip("=")
 
 
 def entry_row(kind: EntryKind, entry_id: str, amount: Decimal, at: float) -> str:

@@ -45,14 +45,16 @@ def mark_call(key: str, mark: Mark, what: str) -> Call:
     return Call(bare_script("mark"), [key], [mark.identity, mark.generation, what], writes=what != "look")
 
 
-def fence(where: str, places: Keyspace, mark: Mark, asker: str) -> Work[Mark]:
+def fence(where: str, places: Keyspace, mark: Mark, asker: str, *, becomes: str = "") -> Work[Mark]:
     """Raise the generation of the store at `where` everywhere; return the new mark, which only the asker knows.
 
-    Applied again after a lost answer, by the same asker, it ends at the same mark.
+    Applied again after a lost answer, by the same asker, it ends at the same mark. With `becomes` the store is of that
+    format from the same instant on.
     """
     following = Mark(mark.identity, mark.generation + 1)
     own, *others = mark_keys(places)
-    yield [Call(bare_script("fence"), [places.settings, own], [mark.identity, mark.generation, asker], writes=True)]
+    arguments = [mark.identity, mark.generation, asker, becomes]
+    yield [Call(bare_script("fence"), [places.settings, own], arguments, writes=True)]
     found = yield [mark_call(key, following, "raise") for key in others]
     for text in found:
         if text != str(following):

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from settlement_core.stores._steps import make_waits
 from settlement_core.stores.redis.layout import Keyspace
-from settlement_core.stores.redis.marks import Mark, explain_foreign, mark_call, mark_keys
+from settlement_core.stores.redis.marks import Mark, explain_foreign, fence, mark_call, mark_keys
 from settlement_core.stores.redis.scripts import Call, Reply, bare_script, plain
 from settlement_core.stores.redis.servers import Servers
 from settlement_core.values.errors import LocalError, StoreBroken
@@ -23,8 +23,11 @@ __all__ = ["open_keyspace"]
 PARTITIONS = 64
 """Of a new store: workers beyond this number would have nothing to do."""
 
-FORMAT = 2
+FORMAT = 3
 """The layout of the keys; a store of another is refused."""
+
+WHOLE_HISTORY = 2
+"""The format in which no attempt ever left the history: those who know no other would credit what did once more."""
 
 UNMARKED = 1
 """The format that had no marks: it is given them."""
@@ -46,7 +49,8 @@ def open_keyspace(servers: Servers, namespace: str, partitions: int | None, *, c
                 f"the store at {servers.name} has {len(places.partitions)} partitions, which cannot be changed to "
                 f"{partitions}: leave the option out, or migrate to a new store"
             )
-        complete = settings.get("format") == str(FORMAT)
+        known = settings.get("format")
+        complete = known in {str(FORMAT), str(WHOLE_HISTORY)}
         mark = Mark.read(f"{settings.get('identity', '')}:{settings.get('generation', '')}")
         if mark is None:
             raise StoreBroken(f"the store at {servers.name} has lost its identity; bring back the Redis it was in")
@@ -54,11 +58,28 @@ def open_keyspace(servers: Servers, namespace: str, partitions: int | None, *, c
         if all(text == str(mark) for text in found):
             servers.mark = mark
             if not complete:
-                _ask(servers, [plain("HSET", [places.settings], ["format", FORMAT], writes=True)])
+                made = FORMAT if create else WHOLE_HISTORY
+                _ask(servers, [plain("HSET", [places.settings], ["format", made], writes=True)])
+            if known == str(WHOLE_HISTORY) and create and not _renew(servers, places, mark):
+                continue
             return places
         # which a fence may have raised since the settings were read
         odd = next(text for text in found if text != str(mark))
     raise StoreBroken(explain_foreign(servers.name, mark, odd))
+
+
+def _renew(servers: Servers, places: Keyspace, mark: Mark) -> bool:
+    """Bring a store to this format, and take it away from whoever has it open in the old one; False if others did."""
+    work = fence(servers.name, places, mark, uuid4().hex, becomes=str(FORMAT))
+    try:
+        replies = _ask(servers, list(next(work)))
+        while True:
+            replies = _ask(servers, list(work.send(replies)))
+    except StopIteration as finished:
+        servers.mark = finished.value
+        return True
+    except StoreBroken:
+        return False
 
 
 def _settings(servers: Servers, namespace: str, partitions: int | None, *, create: bool) -> Mapping[str, str]:
@@ -67,12 +88,12 @@ def _settings(servers: Servers, namespace: str, partitions: int | None, *, creat
     client: Any = servers.client_for(key)
     found: Mapping[str, str] = client.hgetall(key)
     known = found.get("format")
-    if known not in {None, str(UNMARKED), str(FORMAT)}:
+    if known not in {None, str(UNMARKED), str(WHOLE_HISTORY), str(FORMAT)}:
         raise LocalError(
             f"the store at {servers.name} has format {known}, this version knows {FORMAT}; it was not changed: run the "
             "version that wrote it"
         )
-    if known == str(FORMAT):
+    if known in {str(WHOLE_HISTORY), str(FORMAT)}:
         return found
     there = known is not None and "partitions" in found
     if not there and not create:

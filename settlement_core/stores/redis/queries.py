@@ -101,6 +101,8 @@ def history(places: Keyspace, command: c.History) -> Work[list[Attempt]]:
     """
     unclosed = bool(command.states) and AttemptState.CLOSED not in command.states
     partitions = places.partitions if command.account_id is None else [places.partition(command.account_id)]
+    if command.partition is not None:
+        partitions = [one for one in partitions if one.number == command.partition]
     cursor: _Cursor | None = None
     if command.after is not None:
         cursor = yield from _find_cursor(places, command)

@@ -6,7 +6,7 @@ else changed in between is looked at again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count, groupby
 from time import monotonic, sleep
@@ -17,7 +17,7 @@ from redis import exceptions as failures
 
 from settlement_core.stores._json import checked
 from settlement_core.stores._steps import Steps, make_waits
-from settlement_core.stores.redis import marks, pruning, queries, sharing, suspense
+from settlement_core.stores.redis import history, marks, pruning, queries, sharing, suspense
 from settlement_core.stores.redis.account import AccountView, QueueTooShort
 from settlement_core.stores.redis.enqueueing import enqueue, entered
 from settlement_core.stores.redis.importing import import_account
@@ -30,6 +30,7 @@ from settlement_core.stores.redis.scripts import Call, Reply, plain
 from settlement_core.stores.redis.servers import Servers
 from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError, StoreUnavailable, SuspenseConflict
+from settlement_core.values.known import KnownSettlement
 from settlement_core.values.records import AccountOverview, Attempt, Direction, Entry
 
 __all__ = ["RedisStore"]
@@ -95,6 +96,8 @@ class RedisStore:
             c.Assign: lambda command: suspense.assign(places, command),
             c.Dismiss: lambda command: suspense.dismiss(places, command),
             c.Prune: lambda command: pruning.prune(places, command),
+            c.Retire: lambda command: history.retire(places, command),
+            c.KnowsSettlement: lambda command: history.knows_settlement(places, command),
             c.Share: self._share,
             c.Fence: lambda _: self._fence(),
             c.Nudge: lambda command: sharing.nudge(places, command),
@@ -162,6 +165,15 @@ class RedisStore:
         """Take one account over from another store; see `settlement_core.abc.ImportingStore`."""
         checked(c.OpenAccount(account_id=account.account_id, at=0.0))
         make_waits(self._carry_out(import_account(self._places, account, entries, attempts)))
+
+    def import_known(self, known: Iterable[KnownSettlement]) -> None:
+        """Take over settlement ids; see `settlement_core.abc.ImportingStore`."""
+        make_waits(self._carry_out(history.import_known(self._places, known)))
+
+    def export_known(self) -> Iterator[KnownSettlement]:
+        """Yield all settlement ids whose credits have left the history; see `settlement_core.abc.ImportingStore`."""
+        for partition in range(self.partitions):
+            yield from make_waits(self._carry_out(history.export_known(self._places, partition)))
 
     @property
     def partitions(self) -> int:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from settlement_core.stores.redis.enqueueing import enqueue, entered
+from settlement_core.stores.redis.history import knows
 from settlement_core.stores.redis.layout import AccountKeys, Keyspace, suspense_of, suspense_row
 from settlement_core.stores.redis.queries import Work, ids_after
 from settlement_core.stores.redis.scripts import Call, plain, script
@@ -99,8 +100,8 @@ def refuse_unattributed(
             refused[settlement_id] = conflict.with_traceback(None)
     if refused:
         # what the account has already is a replay
-        (known,) = yield [plain("HMGET", [keys.keys[Direction.INCOMING]], list(refused))]
-        refused = {one: why for (one, why), row in zip(refused.items(), known, strict=True) if row is None}
+        known = yield from knows(places, [keys] * len(refused), list(refused))
+        refused = {one: why for (one, why), is_there in zip(refused.items(), known, strict=True) if not is_there}
     return refused
 
 
@@ -109,7 +110,7 @@ def _require_uncredited(places: Keyspace, command: c.Assign) -> Work[None]:
     ids = yield from ids_after([partition.accounts for partition in places.partitions], "", 10**9)
     for start in range(0, len(ids), _AT_ONCE):
         chosen = [places.account(name) for name in ids[start : start + _AT_ONCE] if name != command.account_id]
-        found = yield [plain("HEXISTS", [keys.keys[Direction.INCOMING]], [command.settlement_id]) for keys in chosen]
+        found = yield from knows(places, chosen, [command.settlement_id] * len(chosen))
         for keys, is_there in zip(chosen, found, strict=True):
             if is_there:
                 refuse_credited(command.settlement_id, keys.account_id)

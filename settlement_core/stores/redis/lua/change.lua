@@ -1,7 +1,8 @@
 -- Change one account, if it still is as it was when the change was decided.
 --
 -- KEYS  account, then for o and i each: entries, keys, took; then attempts, claims, notes (of the account);
---       due, accounts, history, unclosed, prunable, lease, rings, noted (of the partition)
+--       due, accounts, history, unclosed, prunable, lease, rings, noted (of the partition);
+--       then, if settlement ids are to stay known, numbers (of the partition), and a bucket for each of these ids
 -- ARGV  a JSON object in which every value is text:
 --       account      id
 --       version      of the account when it was looked at, '' if there was none
@@ -15,6 +16,8 @@
 --       appended     pairs of direction and row: entries to queue
 --       attempts     objects: id, row, direction, last (number of its last entry), new, unclosed, prunable, at
 --       forgotten    objects: attempt, direction, first and last entry number, pairs of key and the row it must still have
+--       left         ids of attempts that leave the history
+--       known        pairs of digest of a settlement id and mark of its amount, each for its bucket
 --       notes        pairs of key and value, '' to delete
 -- Answers 1, or 0 if the account, the lease or a key to be forgotten is not as it was, and nothing was changed.
 
@@ -88,6 +91,26 @@ for _, old in ipairs(change.forgotten) do
   end
   redis.call('ZREM', lane.took, old.attempt)
   redis.call('ZREM', PRUNABLE, old.attempt .. '\n' .. change.account)
+end
+
+for _, id in ipairs(change.left) do
+  local member = id .. '\n' .. change.account
+  redis.call('HDEL', ATTEMPTS, id)
+  redis.call('ZREM', CLAIMS, id)
+  redis.call('ZREM', HISTORY, member)
+  redis.call('ZREM', PRUNABLE, member)
+end
+
+if #change.known > 0 then
+  local number = redis.call('HGET', ACCOUNT, 'number')
+  if not number then
+    number = redis.call('HLEN', KEYS[19]) + 1
+    redis.call('HSET', KEYS[19], number, change.account)
+    redis.call('HSET', ACCOUNT, 'number', number)
+  end
+  for i, row in ipairs(change.known) do
+    redis.call('HSET', KEYS[19 + i], row[1] .. number, row[2])
+  end
 end
 
 for _, note in ipairs(change.notes) do
