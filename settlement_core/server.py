@@ -11,7 +11,7 @@ import ipaddress
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -264,7 +264,7 @@ class _Edge:
 
 
 def _connector_edge(config: ServerConfig) -> _Edge:
-    gate = Gate(_known_as(config.host, config.access), name="settlement engine API")
+    gate = Gate(config.access, name="settlement engine API", host=config.host)
     settings = make_settings(config.access, config.certfile, config.keyfile, config.ca_certs, prefix="--")
     settings.graceful_timeout, settings.h2c = config.drain_s, config.h2c
     secret = len(config.dialect.base_path.replace("/", "")) >= SECRET_PATH
@@ -275,15 +275,12 @@ def _connector_edge(config: ServerConfig) -> _Edge:
 
 def _admin_edge(config: ServerConfig) -> _Edge:
     rules, ca_certs = config.admin_access, config.admin_ca_certs
-    gate = Gate(_known_as(config.admin_host, rules), name="operator's API", tokenless=HEALTH_PATHS | PAGE_PATHS)
+    tokenless = HEALTH_PATHS | PAGE_PATHS
+    gate = Gate(rules, name="operator's API", tokenless=tokenless, host=config.admin_host)
     settings = make_settings(rules, config.admin_certfile, config.admin_keyfile, ca_certs, prefix="--admin-")
     settings.graceful_timeout, settings.h2c = config.drain_s, config.h2c
     guarded = rules.tokens is not None or ca_certs is not None
     return _Edge(gate, settings, guarded, "give --admin-tokens or --admin-client-ca")
-
-
-def _known_as(host: str, rules: AccessRules) -> AccessRules:
-    return replace(rules, allowed_hosts=(host, *rules.allowed_hosts))
 
 
 def _refuse_strangers(*edges: tuple[_Edge, socket.socket | None]) -> None:

@@ -66,8 +66,9 @@ _OPTIONS = [
         "allowed_hosts",
         multiple=True,
         metavar="NAME",
-        help="A name by which clients call this server (Host header), besides --host, localhost and addresses; may "
-        "be repeated, the variable separates by spaces.",
+        help="A name by which clients call this server (Host header), besides --host, localhost and addresses. Pages "
+        "whose Origin has this name may ask, on any port and behind any proxy. May be repeated; the variable separates "
+        "by spaces.",
     ),
     option(
         "--insecure-listen",

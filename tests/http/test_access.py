@@ -263,7 +263,7 @@ async def test_a_page_whose_name_was_made_to_point_here_is_refused(host: str, *,
         assert answer.status == (201 if ours else 421)
         if not ours:
             assert "--allowed-host" in answer.detail()
-            assert host not in answer.detail() or not host
+            assert ascii(host[:100]) in answer.detail()
     assert (world.account().outgoing.entered == 1) is ours
 
 
@@ -275,6 +275,10 @@ PAGE = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     [
         ("POST", {}, True),
         ("POST", {"origin": "http://engine"}, True),
+        ("POST", {"origin": "http://engine:8080"}, True),
+        ("POST", {"origin": "http://engine:8080", "host": "127.0.0.1:3001"}, True),
+        ("POST", {"origin": "http://127.0.0.1:3001", "host": "127.0.0.1:3001"}, True),
+        ("POST", {"origin": "https://desk.example", "host": "127.0.0.1", "sec-fetch-site": "same-origin"}, True),
         ("POST", {"origin": "https://ENGINE", "sec-fetch-site": "same-origin"}, True),
         ("GET", {"sec-fetch-site": "none", **PAGE}, True),
         ("GET", {"sec-fetch-site": "cross-site", **PAGE}, True),
@@ -288,7 +292,12 @@ PAGE = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
         ("POST", {"origin": "null"}, False),
         ("POST", {"origin": ""}, False),
         ("POST", {"origin": "http://engine.evil.example"}, False),
-        ("POST", {"origin": "http://engine:8080"}, False),
+        ("POST", {"origin": "http://127.0.0.1:8080", "host": "127.0.0.1:3001"}, False),
+        ("POST", {"origin": "http://192.0.2.7", "host": "127.0.0.1"}, False),
+        ("POST", {"origin": "http://localhost:8080", "host": "localhost:3001"}, False),
+        ("POST", {"origin": "null", "sec-fetch-site": "cross-site"}, False),
+        ("POST", {"origin": "http://engine", "sec-fetch-site": "cross-site"}, False),
+        ("POST", {"origin": "http://engine", "sec-fetch-site": "same-site"}, False),
         ("OPTIONS", {"origin": "http://evil.example", "access-control-request-method": "POST"}, False),
         ("DELETE", {"origin": "http://evil.example"}, False),
     ],
@@ -300,7 +309,9 @@ async def test_pages_of_other_sites_ask_in_vain(method: str, headers: dict[str, 
         answer = await client.request(method, "/", *headers.items())
         assert (answer.status != 403) is welcome
         if not welcome:
-            assert answer.detail() == "a web page of another site may not ask this server; nothing was recorded"
+            assert answer.detail().startswith("a web page of another site may not ask this server: its ")
+            compared = headers["sec-fetch-site" if "sec-fetch-site" in headers else "origin"]
+            assert ascii(compared) in answer.detail()
             assert not [name for name, _ in answer.headers if name.startswith("access-control")]
 
 
