@@ -19,6 +19,7 @@ FLOORS = [
     ("values",),
     ("abc",),
     ("core",),
+    ("outbound",),
     ("stores", "connector", "engines", "observers"),
     ("auditing", "store_urls", "targets"),
     ("http", "migration", "restoring", "conformance"),

@@ -26,7 +26,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from settlement_core.observers._messages import message_of
-from settlement_core.observers._posting import check_url, open_client, post, sign_webhook
+from settlement_core.observers._posting import open_receiver, sign_webhook
+from settlement_core.outbound.trust import StrPath
 from settlement_core.values.backoff import Backoff
 from settlement_core.values.errors import LocalError
 from settlement_core.values.events import Event
@@ -219,6 +220,8 @@ async def open_webhooks(
     drain_s: float = 5.0,
     now: Callable[[], float] = time.time,
     chance: Callable[[], float] = random.random,
+    ca_file: StrPath | None = None,
+    proxy: str | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[Webhooks]:
     """Give an `Observer` that posts events to a URL; open it around the core, to hear the last events too.
@@ -236,27 +239,30 @@ async def open_webhooks(
         drain_s: see above.
         now: the wall clock, seconds since 1970.
         chance: random numbers in [0, 1) for jitter.
+        ca_file: the PEM file of the only authorities to trust, instead of those of SSL_CERT_FILE or the system's.
+        proxy: URL of the HTTP proxy to go through; none is taken from the environment.
         transport: instead of the network.
 
-    Raises a `LocalError` if the URL or the secret cannot be used.
+    Raises a `LocalError` if any of these cannot be used.
     """
-    origin = check_url(url)
     if len(secret) < MIN_SECRET:
         raise LocalError(f"a webhook secret has at least {MIN_SECRET} characters, this one {len(secret)}")
     async with (
-        open_client(timeout_s=timeout_s, connections=AT_ONCE, transport=transport) as client,
+        open_receiver(
+            url, timeout_s=timeout_s, connections=AT_ONCE, ca_file=ca_file, proxy=proxy, transport=transport
+        ) as receiver,
         anyio.create_task_group() as tasks,
     ):
 
         async def send(body: bytes) -> str | None:
             # signed anew for each try: the receiver refuses old signatures
             signature = sign_webhook(secret, body, at=int(now()))
-            return await post(client, url, body, signature=signature, timeout_s=timeout_s)
+            return await receiver.post(body, signature=signature)
 
         webhooks = Webhooks(
             tasks,
             send,
-            origin=origin,
+            origin=receiver.origin,
             backoff=backoff,
             max_queued=max_queued,
             give_up_after_s=give_up_after_s,

@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.cli.processes import PATIENCE_S, until
@@ -53,7 +54,7 @@ def open_nginx(blocks: str, *, ports: list[int], folder: Path) -> Iterator[Path]
     process = subprocess.Popen([NGINX, "-e", str(log), "-p", str(folder), "-c", str(config)])
     try:
         for port in ports:
-            until(lambda port=port: _listens(port) or process.poll() is not None, "for nginx to listen")
+            until(partial(_decided, process, port), "for nginx to listen")
         assert process.poll() is None, log.read_text()
         yield log
     finally:
@@ -61,7 +62,9 @@ def open_nginx(blocks: str, *, ports: list[int], folder: Path) -> Iterator[Path]
         process.wait(PATIENCE_S)
 
 
-def _listens(port: int) -> bool:
+def _decided(process: subprocess.Popen[bytes], port: int) -> bool:
+    if process.poll() is not None:
+        return True
     try:
         socket.create_connection(("127.0.0.1", port), PATIENCE_S).close()
     except OSError:
