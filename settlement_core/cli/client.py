@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import os
-import ssl
 from pathlib import Path
 
 import httpx2
 
+from settlement_core.outbound.blocking import open_blocking_client
+from settlement_core.outbound.trust import make_trust
+from settlement_core.outbound.urls import check_url
 from settlement_core.values.errors import LocalError
 
 __all__ = ["answers", "open_client"]
+
+
+STREAMED = frozenset({"events", "backup"})
+"""What is followed, or copied to a file, for as long as it comes."""
 
 
 def open_client(url: str, token_file: str | None) -> httpx2.Client:
     """Return a client that shows a server the token of a file, or else of the environment, if there is one."""
     token = _token(token_file or os.environ.get("SETTLEMENT_ADMIN_TOKEN_FILE"))
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    return httpx2.Client(base_url=url, timeout=60, trust_env=False, headers=headers, verify=_trust())
+    target = check_url(url, "admin URL", example="http://127.0.0.1:3001")
+    # the environment may name them for a server that is asked without TLS now
+    environment = os.environ if target.over_tls else {}
+    return open_blocking_client(
+        target,
+        trust=make_trust(
+            target,
+            ca_file=environment.get("SETTLEMENT_ADMIN_CA") or None,
+            client_certificate=environment.get("SETTLEMENT_ADMIN_CERTIFICATE") or None,
+        ),
+        ca_option="SETTLEMENT_ADMIN_CA",
+        streamed=STREAMED,
+        headers=headers,
+    )
 
 
 def _token(path: str | None) -> str | None:
@@ -32,22 +51,6 @@ def _token(path: str | None) -> str | None:
     if not token.isascii() or not token.isprintable() or " " in token:
         raise LocalError("the operator's token must be visible ASCII characters without spaces")
     return token or None
-
-
-def _trust() -> ssl.SSLContext | bool:
-    """Return whom to trust over TLS, and the certificate to show, where the environment says so."""
-    authorities = os.environ.get("SETTLEMENT_ADMIN_CA")
-    certificate = os.environ.get("SETTLEMENT_ADMIN_CERTIFICATE")
-    if not authorities and not certificate:
-        return True
-    try:
-        context = ssl.create_default_context(cafile=authorities or None)
-        if certificate:
-            # an empty password makes an encrypted key an error, where None would ask the terminal
-            context.load_cert_chain(certificate, password="")
-    except (OSError, ValueError) as problem:
-        raise LocalError(f"cannot use SETTLEMENT_ADMIN_CA or SETTLEMENT_ADMIN_CERTIFICATE: {problem}") from None
-    return context
 
 
 def answers(client: httpx2.Client) -> bool:
