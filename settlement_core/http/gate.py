@@ -20,6 +20,7 @@ from settlement_core.http.origins import WATCHED, bare_name, find_cross_site, na
 from settlement_core.http.rates import RateLimit
 from settlement_core.http.responses import Response
 from settlement_core.http.tally import Tally
+from settlement_core.http.targets import local_path
 from settlement_core.http.tokens import TokenFile
 from settlement_core.values.errors import LocalError
 
@@ -124,7 +125,7 @@ class Gate:
         host = heads.get(b"host")
         if host is not None and not self._is_ours(host):
             return _unknown_host(host)
-        public = scope["path"] in self._tokenless
+        public = local_path(scope) in self._tokenless
         foreign = find_cross_site(heads, scope.get("method", "GET"), self._allowed, public=public)
         if foreign is not None:
             return _cross_site(foreign)
@@ -141,7 +142,7 @@ class Gate:
         client = _network(scope.get("client")) if caller is None else f"token {caller}"
         if self._rate is not None and not self._rate.admits(client, now):
             return _TOO_OFTEN
-        if self._tokens is not None and caller is None and scope["path"] not in self._tokenless:
+        if self._tokens is not None and caller is None and local_path(scope) not in self._tokenless:
             return _UNKNOWN_SCRIPT if heads.get(b"x-requested-with") == b"XMLHttpRequest" else _UNKNOWN_CALLER
         return None
 
