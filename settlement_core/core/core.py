@@ -87,6 +87,8 @@ class Core:
         self._context = context
         self._supervisor = supervisor
         self._refusing = False
+        self.announce = context.observe
+        """Has the observers receive an event of whoever stands in front of the core."""
 
     def __repr__(self) -> str:
         state = "stopping" if self._refusing else "running"

@@ -21,10 +21,13 @@ from settlement_core.http.rates import RateLimit
 from settlement_core.http.responses import Response
 from settlement_core.http.tally import Tally
 from settlement_core.http.targets import local_path
-from settlement_core.http.tokens import TokenFile
+from settlement_core.http.tokens import READ, TokenFile
 from settlement_core.values.errors import LocalError
 
-__all__ = ["AccessRules", "Gate"]
+__all__ = ["CALLER", "AccessRules", "Gate"]
+
+CALLER = "settlement_core.caller"
+"""What a scope says of the `Token` that its request showed."""
 
 MAX_HEADERS = 100
 """Connectors and browsers send about twenty; their length is the server's affair (`h11_max_incomplete_size`)."""
@@ -71,6 +74,9 @@ _UNKNOWN_CALLER = _refusal(401, _SHOW_ONE, _BEARER, _BASIC)
 _UNKNOWN_SCRIPT = _refusal(401, _SHOW_ONE, _BEARER)
 _TOO_OFTEN = _refusal(429, "this client asks more often than it may", (b"retry-after", b"1"))
 _TOO_MANY_HEADERS = _refusal(431, f"a request has at most {MAX_HEADERS} headers")
+_MAY_ONLY_READ = _refusal(
+    403, "this token may only read; a decision needs one that settlement-core token made with --role decide"
+)
 _BUSY = _refusal(503, "too many requests are under way; the same one may be repeated")
 
 _WATCHED = WATCHED | {b"authorization", b"x-requested-with"}
@@ -95,9 +101,19 @@ class Gate:
     """
 
     def __init__(
-        self, rules: AccessRules, *, name: str, tokenless: frozenset[str] = frozenset(), host: str = "localhost"
+        self,
+        rules: AccessRules,
+        *,
+        name: str,
+        tokenless: frozenset[str] = frozenset(),
+        whole: frozenset[str] = frozenset(),
+        host: str = "localhost",
     ) -> None:
-        """Guard the API that the log calls `name` and that listens on `host`; paths in `tokenless` need no token."""
+        """Guard the API that the log calls `name` and that listens on `host`.
+
+        Paths in `tokenless` need no token; those in `whole` give so much that a token which may only read is refused.
+        """
+        self._whole = whole
         self._rules = rules
         self._tokenless = tokenless
         self._tokens = None if rules.tokens is None else TokenFile(rules.tokens)
@@ -110,7 +126,7 @@ class Gate:
         self.under_way = 0
 
     def refusal(self, scope: Scope) -> Response | None:
-        """Return the answer to a request that is not let in; None lets it in."""
+        """Return the answer to a request that is not let in; None lets it in, and then `CALLER` is in the scope."""
         found = self._refusal(scope)
         if found is not None:
             # never the path: it may be a secret
@@ -138,13 +154,21 @@ class Gate:
     def _check_caller(self, scope: Scope, heads: dict[bytes, bytes]) -> Response | None:
         now = anyio.current_time()
         authorization = heads.get(b"authorization", b"")
-        caller = None if self._tokens is None else self._tokens.name_of(authorization, now)
-        client = _network(scope.get("client")) if caller is None else f"token {caller}"
+        path = local_path(scope)
+        caller = None if self._tokens is None else self._tokens.find(authorization, now)
+        client = _network(scope.get("client")) if caller is None else f"token {caller.name}"
         if self._rate is not None and not self._rate.admits(client, now):
             return _TOO_OFTEN
-        if self._tokens is not None and caller is None and local_path(scope) not in self._tokenless:
+        if self._tokens is not None and caller is None and path not in self._tokenless:
             return _UNKNOWN_SCRIPT if heads.get(b"x-requested-with") == b"XMLHttpRequest" else _UNKNOWN_CALLER
+        if caller is not None and caller.role == READ and (path in self._whole or not _only_reads(scope)):
+            return _MAY_ONLY_READ
+        scope[CALLER] = caller
         return None
+
+
+def _only_reads(scope: Scope) -> bool:
+    return scope.get("method", "GET") in {"GET", "HEAD", "OPTIONS"}
 
 
 def _network(client: Any) -> str:

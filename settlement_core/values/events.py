@@ -35,6 +35,7 @@ __all__ = [
     "CreditBlocked",
     "CreditHeld",
     "CreditedLess",
+    "DecisionProposed",
     "DecisionTaken",
     "EngineMisbehaved",
     "Event",
@@ -283,6 +284,20 @@ class DecisionTaken(Event):
     account_id: str
     decision: str
     about: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionProposed(Event):
+    """An operator sent a decision above the limit of four eyes; it is carried out once a second token sends it too."""
+
+    level: ClassVar[str] = "warning"
+    text: ClassVar[str] = "account {account_id} {about}: {by} proposed to {decision}: {reason}"
+    account_id: str
+    decision: str
+    about: str
+    amount: Decimal | None
     by: str
     reason: str
 

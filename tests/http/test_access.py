@@ -210,12 +210,14 @@ def test_the_command_makes_a_token_of_which_the_file_keeps_a_hash(tmp_path: Path
     path.write_text(path.read_text().rstrip())
     second = CliRunner().invoke(token_command, ["bob", "--file", str(path)]).output.strip()
     known = TokenFile(str(path))
-    assert known.name_of(f"Bearer {first}".encode(), 0) == "alice"
-    assert known.name_of(f"Bearer {second}".encode(), 0) == "bob"
+    assert known.find(f"Bearer {first}".encode(), 0) == ("alice", "decide")
+    assert known.find(f"Bearer {second}".encode(), 0) == ("bob", "decide")
     assert len(base64.urlsafe_b64decode(first + "=")) == 32
     assert first != second
     assert first not in path.read_text()
     assert hashlib.sha256(first.encode()).hexdigest() in path.read_text()
+    third = CliRunner().invoke(token_command, ["rae", "--role", "read", "--file", str(path)]).output.strip()
+    assert TokenFile(str(path)).find(f"Bearer {third}".encode(), 0) == ("rae", "read")
     shown = CliRunner().invoke(token_command, ["carol"]).output.split()
     assert shown[3] == hash_line("carol", shown[1])
     assert CliRunner().invoke(token_command, ["no name"]).exit_code == 2
