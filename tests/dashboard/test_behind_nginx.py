@@ -120,6 +120,26 @@ def test_a_name_that_is_not_allowed_is_refused_by_what_was_compared(
     assert stage.sum("incoming", "held") == 3
 
 
+def test_a_token_stays_with_its_engine_where_one_site_has_several(
+    open_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    """Below another prefix there may be another engine: it is not shown the token."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(hash_line("ann", TOKEN))
+    stage = open_stage("--admin-tokens", str(tokens))
+    port, page = free_port(), stage.page
+    locations = "".join(f"location /{name}/ {{ proxy_pass {stage.server.admin_url}/; }}" for name in ("one", "two"))
+    with open_nginx(f"server {{ listen 127.0.0.1:{port}; {locations} }}", ports=[port], folder=tmp_path):
+        page.goto(f"http://127.0.0.1:{port}/one/")
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Show").click()
+        expect(page.locator("#live")).to_have_text("live")
+        page.goto(f"http://127.0.0.1:{port}/two/")
+        expect(page.locator("#live")).to_have_text("waiting for a token")
+        page.goto(f"http://127.0.0.1:{port}/one/")
+        expect(page.locator("#live")).to_have_text("live")
+
+
 @pytest.mark.parametrize("location", ["", "proxy_set_header Host $host;"])
 @pytest.mark.parametrize("site", ["http://localhost", "http://127.0.0.1", "http://evil.test"])
 def test_pages_of_other_sites_are_refused_behind_nginx(
