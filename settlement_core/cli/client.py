@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx2
 
-from settlement_core.outbound.blocking import open_blocking_client
+from settlement_core.outbound.blocking import CertificateRefused, open_blocking_client
 from settlement_core.outbound.trust import make_trust
 from settlement_core.outbound.urls import check_url
 from settlement_core.values.errors import LocalError
@@ -57,6 +57,8 @@ def answers(client: httpx2.Client) -> bool:
     """Tell whether a server of ours is there."""
     try:
         answer = client.get("/statistics")
+    except CertificateRefused:
+        return True  # whose store is not to be opened
     except httpx2.TransportError:
         return False
     # a server that refuses us is no less one

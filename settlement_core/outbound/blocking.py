@@ -12,15 +12,19 @@ from typing import Final
 
 import httpx2
 
-from settlement_core.outbound.trust import describe_failure
+from settlement_core.outbound.trust import describe_failure, find_refused_certificate
 from settlement_core.outbound.urls import Target, make_excerpter
 
-__all__ = ["open_blocking_client"]
+__all__ = ["CertificateRefused", "open_blocking_client"]
 
 MAX_ANSWER: Final = 64 * 2**20
 """Bytes of one answer: a page of attempts with all their history takes a tenth."""
 
 TIMEOUT_S: Final = 60.0
+
+
+class CertificateRefused(httpx2.ConnectError):
+    """Somebody is there, whose certificate is not accepted."""
 
 
 def open_blocking_client(
@@ -62,7 +66,8 @@ class _Bounded(httpx2.BaseTransport):
         try:
             response = self._inner.handle_request(request)
         except httpx2.TransportError as error:
-            raise type(error)(self._excerpt(describe_failure(error, ca_option=self._ca_option))) from None
+            kind = type(error) if find_refused_certificate(error) is None else CertificateRefused
+            raise kind(self._excerpt(describe_failure(error, ca_option=self._ca_option))) from None
         if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
             response.close()
             raise httpx2.RemoteProtocolError("it answered in a content encoding that was not asked for")

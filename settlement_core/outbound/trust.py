@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 from settlement_core.outbound.urls import Target
 from settlement_core.values.errors import LocalError
 
-__all__ = ["StrPath", "describe_failure", "make_trust"]
+__all__ = ["StrPath", "describe_failure", "find_refused_certificate", "make_trust"]
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -56,14 +57,22 @@ def make_trust(
 
 def describe_failure(error: BaseException, *, ca_option: str) -> str:
     """Return what became of a request, in words; `ca_option` names a file of authorities."""
+    refused = find_refused_certificate(error)
+    if refused is not None:
+        remedy = f"; name its authority by {ca_option} or SSL_CERT_FILE"
+        unknown = refused.verify_code in UNKNOWN_AUTHORITY
+        return f"the certificate is refused: {refused.verify_message}{remedy if unknown else ''}"
+    # trio's errors leave the words to their cause
+    return next(filter(None, map(str, _causes(error))), type(error).__name__)
+
+
+def find_refused_certificate(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    """Return what says that we refused the server's certificate, if that is what happened."""
+    return next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
     told: BaseException | None = error
-    words = ""
     while told is not None:
-        if isinstance(told, ssl.SSLCertVerificationError):
-            remedy = f"; name its authority by {ca_option} or SSL_CERT_FILE"
-            unknown = told.verify_code in UNKNOWN_AUTHORITY
-            return f"the certificate is refused: {told.verify_message}{remedy if unknown else ''}"
-        # trio's errors leave the words to their cause
-        words = words or str(told)
+        yield told
         told = told.__cause__ or told.__context__
-    return words or type(error).__name__
