@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import click
 
+from settlement_core.cli.deciding import by_option, reason_option
 from settlement_core.cli.printing import add_row, count, make_table, print_table, say
 from settlement_core.cli.secrets import URL
 from settlement_core.cli.source import Source, open_source
@@ -135,8 +135,8 @@ def attempts(source: Source, *, as_json: bool, account: str | None, states: tupl
 @click.option("--all", "everything", is_flag=True, help="All of it moved.")
 @click.option("--nothing", is_flag=True, help="None of it moved: all of it is queued again.")
 @click.option("--release", is_flag=True, help="Only a held credit: offer it to the connector again under the same key.")
-@click.option("--reason", required=True, help="How you know; kept with the attempt.")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept with the attempt.")
+@reason_option("How you know; kept with the attempt.")
+@by_option("the attempt")
 @on_books
 def resolve(source: Source, *, as_json: bool, attempt_id: str, reason: str, by: str, **said: Any) -> None:
     """Say what became of an attempt in doubt (did the payment happen?) or held (did the connector credit it?).
@@ -163,8 +163,8 @@ def resolve(source: Source, *, as_json: bool, attempt_id: str, reason: str, by: 
 @click.command()
 @click.option("--account", help="All that are held of this account.")
 @click.option("--all-held", is_flag=True, help="All that are held.")
-@click.option("--reason", required=True, help="What was wrong, and is not any more; kept with each attempt.")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept with each attempt.")
+@reason_option("What was wrong, and is not any more; kept with each attempt.")
+@by_option("each attempt")
 @on_books
 def release(source: Source, *, as_json: bool, account: str | None, all_held: bool, reason: str, by: str) -> None:
     """Offer held credits to the connector again, each under its own key: all of them, or those of one account.
@@ -193,8 +193,8 @@ def release(source: Source, *, as_json: bool, account: str | None, all_held: boo
 )
 @click.option("--not-ours-below", type=AMOUNT, help="All of less than this amount that waits is nobody's of ours.")
 @click.option("--decided", is_flag=True, help="List also what was assigned, or is not ours.")
-@click.option("--reason", default="", help="How you know whose it is, or that it is not ours; kept.")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept.")
+@reason_option("How you know whose it is, or that it is not ours; kept.", required=False)
+@by_option()
 @on_books
 def suspense(source: Source, *, as_json: bool, decided: bool, reason: str, by: str, **said: Any) -> None:
     """List money that arrived and whose owner the engine cannot tell; --assign says whose it is.
