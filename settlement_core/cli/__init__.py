@@ -83,5 +83,5 @@ def main() -> None:
         settlement-core audit                     is my money all right?
 
     Options can also be given as environment variables, which the commands' help names: --connector-url is
-    SETTLEMENT_CONNECTOR_URL.
+    SETTLEMENT_CONNECTOR_URL. What the command line says goes before what the environment says.
     """

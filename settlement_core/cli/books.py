@@ -15,10 +15,9 @@ import click
 
 from settlement_core.cli.deciding import by_option, reason_option
 from settlement_core.cli.printing import add_row, count, make_table, print_table, say
-from settlement_core.cli.secrets import URL
 from settlement_core.cli.source import Source, open_source
+from settlement_core.cli.target import Target, target_options
 from settlement_core.cli.types import AMOUNT
-from settlement_core.store_urls import DEFAULT_STORE
 from settlement_core.values.errors import LocalError
 from settlement_core.values.records import AttemptState
 
@@ -39,32 +38,11 @@ _UNCLOSED = tuple(state.value for state in AttemptState if state is not AttemptS
 def on_books(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say whose books, and the opened books as its first argument."""
 
-    @click.option(
-        "--store",
-        envvar="SETTLEMENT_STORE",
-        type=URL,
-        help="The store of a server that is not running, such as sqlite:settlement.db; @FILE if a file holds its URL.",
-    )
-    @click.option(
-        "--admin-url",
-        envvar="SETTLEMENT_ADMIN_URL",
-        type=URL,
-        help="The operator's API of a running server.  [default: http://127.0.0.1:3001, if it answers]",
-    )
-    @click.option(
-        "--token-file",
-        envvar="SETTLEMENT_ADMIN_TOKEN_FILE",
-        type=click.Path(exists=True, dir_okay=False),
-        help="A file with the bearer token to show it; or set SETTLEMENT_ADMIN_TOKEN.",
-    )
+    @target_options
     @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
     @wraps(command)
-    def with_books(
-        *, store: str | None, admin_url: str | None, token_file: str | None, as_json: bool, **rest: Any
-    ) -> None:
-        books: AbstractContextManager[Source] = open_source(
-            store=store, admin_url=admin_url, default_store=DEFAULT_STORE, token_file=token_file
-        )
+    def with_books(*, target: Target, as_json: bool, **rest: Any) -> None:
+        books: AbstractContextManager[Source] = open_source(target)
         with books as source:
             command(source, as_json=as_json, **rest)
 

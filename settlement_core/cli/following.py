@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 
+from settlement_core.cli.client import explained
 from settlement_core.values.errors import LocalError
 
 __all__ = ["Heard", "events_of", "follow"]
@@ -44,7 +45,7 @@ def follow(client: httpx2.Client, url: str) -> Iterator[Heard]:
                     yield heard
         except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as problem:
             if not reached:
-                raise LocalError(f"no server answers at {url}: {problem}") from None
+                raise LocalError(f"no server answers at {url}: {explained(problem)}") from None
         yield Heard("lost", {})
         time.sleep(PAUSE_S)
 

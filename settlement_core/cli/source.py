@@ -15,9 +15,10 @@ import httpx2
 
 from settlement_core.abc import RestorableStore, SharedStore, Store
 from settlement_core.auditing.audit import audit
-from settlement_core.cli.client import answers, open_client
+from settlement_core.cli.client import answers, explained, open_client
 from settlement_core.cli.following import Heard, follow
 from settlement_core.cli.secrets import without_secrets
+from settlement_core.cli.target import Target
 from settlement_core.core.backups import require_restorable
 from settlement_core.http import views
 from settlement_core.store_urls import open_store
@@ -42,8 +43,6 @@ from settlement_core.values.sealing import SEAL, refuse_sealed
 __all__ = ["Source", "open_source"]
 
 PAGE = 500
-
-USUAL_ADMIN_URL = "http://127.0.0.1:3001"
 
 PATIENCE = 30
 """How many times a request is repeated, a second apart, that a server found one too many."""
@@ -139,24 +138,19 @@ def open_new(path: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def open_source(
-    *, store: str | None, admin_url: str | None, default_store: str, token_file: str | None = None
-) -> Iterator[Source]:
-    """Give the books: the named store or server; if neither is named, the usual server, or else the usual store.
-
-    A server is shown the token of `token_file`, or else of the environment, if there is one.
-    """
-    url = admin_url or USUAL_ADMIN_URL
-    shown = without_secrets(url)
-    if store is None:
-        with open_client(url, token_file) as client:
-            if admin_url is not None or answers(client):
+def open_source(target: Target) -> Iterator[Source]:
+    """Give the books that a command is about; raises `LocalError` with one sentence if they cannot be had."""
+    shown = without_secrets(target.admin_url)
+    if target.ask_server:
+        with open_client(target.admin_url, target.credentials) as client:
+            if target.store is None or answers(client):
                 yield _Server(client, shown)
                 return
+    assert target.store is not None
     try:
-        books = open_store(store or default_store, create=False)
+        books = open_store(target.store, create=False)
     except LocalError as problem:
-        if store is not None:
+        if not target.ask_server:
             raise
         raise LocalError(f"no server answers at {shown}, and {problem}; say --admin-url or --store") from None
     try:
@@ -273,7 +267,7 @@ class _Server:
                 answer = self._client.request(method, path, **content)
             said = answer.json()
         except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as problem:
-            raise LocalError(f"no server answers at {self._url}: {problem}") from None
+            raise LocalError(f"no server answers at {self._url}: {explained(problem)}") from None
         except ValueError:
             raise LocalError(f"what answers at {self._url} is no settlement engine's operator API") from None
         if not answer.is_success:

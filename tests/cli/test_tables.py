@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def test_no_command_prints_a_terminal_code_from_outside(capsys: pytest.CaptureFi
     books: Any = _Told()
     lists: list[Any] = [(suspense, {**UNSAID, "decided": decided}) for decided in (False, True)]
     for command, options in ((audit, {}), (engine, {}), *lists):
-        inner: Any = command.callback.__wrapped__
+        inner: Any = inspect.unwrap(command.callback)
         for as_json in (False, True):
             with suppress(SystemExit):
                 inner(books, as_json=as_json, **options)
@@ -98,7 +99,7 @@ def test_no_command_prints_a_terminal_code_from_outside(capsys: pytest.CaptureFi
 def test_an_error_from_outside_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A server's refusal is printed as it came, but for what moves a cursor."""
 
-    def refuse(**_: Any) -> Any:
+    def refuse(_: Any) -> Any:
         raise LocalError(ODD)
 
     monkeypatch.setattr("settlement_core.cli.books.open_source", refuse)
