@@ -273,6 +273,7 @@ async def _serve(
         notify_service_manager(READY)
         # which, if it is one of several machines', knows its URL without passwords
         name = getattr(store, "name", settings["store"])
+        name += ", which was created now" if getattr(store, "created", False) else ""
         if place is not None:
             place.tell(url=addresses.url, admin_url=addresses.admin_url, store=name)
             return

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from settlement_core.store_urls import open_store
-from settlement_core.values.commands import Enqueue, OpenAccount, Suspend
-from settlement_core.values.records import Direction
+from settlement_core.values.commands import OpenAccount, Suspend
 from tests.cli.processes import PATIENCE_S, D, run
 
 UNNAMED = 1000770000
@@ -69,11 +68,9 @@ def test_decisions_work_without_a_passwd_entry(folder: Path) -> None:
     """Each is recorded as made by the user id; commands that decide nothing need no name at all."""
     path = folder / "s.db"
     store = open_store(f"sqlite:{path}")
-    alice = {"account_id": "alice", "at": 1.0}
     store.apply(
         [
-            OpenAccount(**alice),
-            Enqueue(**alice, direction=Direction.OUTGOING, entry_id="k", amount=D(5)),
+            OpenAccount(account_id="alice", at=1.0),
             Suspend(settlement_id="tx", amount=D(7), details={}, at=1.0),
         ]
     )

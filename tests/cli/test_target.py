@@ -33,7 +33,8 @@ def served(folder: Path, *arguments: str) -> tuple[str, ...]:
 
 def names(*arguments: str, **variables: str) -> list[str]:
     """Return the accounts that the command line sees."""
-    return [account["id"] for account in json.loads(run("accounts", "--json", *arguments, **variables).stdout)]
+    shown = run("accounts", "--json", *arguments, code=0, cwd=None, **variables)
+    return [account["id"] for account in json.loads(shown.stdout)]
 
 
 def test_the_command_line_goes_before_the_environment(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_the_commands_of_the_container_guide_work_in_its_environment(tmp_path: P
     try:
         # as if its admin port were named by the environment, too
         port = {"SETTLEMENT_ADMIN_PORT": server.admin_url.rpartition(":")[2]}
-        assert "your money is all right" in run(guided, **image, **port).stdout
+        assert "your money is all right" in run(guided, code=0, cwd=None, **image, **port).stdout
         assert names(**image, **port, SETTLEMENT_ADMIN_HOST="0.0.0.0") == []
     finally:
         server.kill()
@@ -86,10 +87,14 @@ def test_a_private_authority_is_trusted_where_it_is_named(tmp_path: Path) -> Non
         assert names("--admin-url", server_url, "--admin-ca", str(authority)) == []
         for variable in ("SETTLEMENT_ADMIN_CA", "SSL_CERT_FILE"):
             assert names("--admin-url", server_url, **{variable: str(authority)}) == []
-        here = {"SETTLEMENT_ADMIN_CERTFILE": str(certificate), "SETTLEMENT_ADMIN_PORT": server_url.rpartition(":")[2]}
+        here = {
+            "SETTLEMENT_STORE": store_with(tmp_path, "dave"),
+            "SETTLEMENT_ADMIN_CERTFILE": str(certificate),
+            "SETTLEMENT_ADMIN_PORT": server_url.rpartition(":")[2],
+        }
         assert names(**here, SETTLEMENT_ADMIN_CA=str(authority)) == [], "found from what serve was told"
         for where in (["--admin-url", server_url], []):
-            refused = run("accounts", *where, code=2, SETTLEMENT_STORE=store_with(tmp_path, "dave"), **here)
+            refused = run("accounts", *where, code=2, cwd=None, **here)
             assert (
                 "name the authority that signed its certificate by --admin-ca or SETTLEMENT_ADMIN_CA" in refused.stderr
             )
