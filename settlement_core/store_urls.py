@@ -55,8 +55,8 @@ def sqlite_path(url: str) -> Path:
         return path.absolute()
     except RuntimeError:
         raise LocalError(f"store {url!r}: the home directory of ~ is not known; name the whole path") from None
-    except OSError as problem:
-        raise LocalError(f"store {url!r}: the working directory is gone ({problem.strerror})") from None
+    except OSError as gone:
+        raise LocalError(f"store {url!r}: the working directory is gone ({gone.strerror})") from None
 
 
 def _problem_with(rest: str) -> str:

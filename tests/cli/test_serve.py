@@ -179,4 +179,4 @@ def test_the_store_is_printed_by_its_whole_path_and_told_as_new_once(tmp_path: P
         with serving(str(engine), "--store", "sqlite:~/books/s.db", folder=tmp_path, **home) as server:
             assert server.printed.endswith(said)
             assert server.stop() == 0
-    assert run("audit", "--store", "sqlite:~/books/s.db", **home).returncode == 0
+    assert run("audit", "--store", "sqlite:~/books/s.db", code=0, cwd=None, **home).returncode == 0
