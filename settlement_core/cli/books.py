@@ -62,7 +62,8 @@ def accounts(source: Source, *, as_json: bool) -> None:
     if as_json:
         say(json.dumps(found))
         return
-    table = make_table("account", "state", "", "entered", "queued", "open", "settled", "in doubt / held")
+    names = ("entered", "queued", "open", "settled", "in doubt / held")
+    table = make_table("account", "state", "direction", *names)
     for account in found:
         state = account["state"] + (f", {account['step']}".replace("_", " ") if account["step"] else "")
         state += ", paused" if account["paused"] else ""
@@ -99,7 +100,8 @@ def attempts(source: Source, *, as_json: bool, account: str | None, states: tupl
     if as_json:
         say(json.dumps(found))
         return
-    table = make_table("attempt", "account", "", "amount", "settled", "state", "since", "why")
+    names = ("attempt", "account", "direction", "amount", "settled", "state", "since", "why")
+    table = make_table(*names, drops=("since", "settled", "why"))
     for a in found:
         when = datetime.fromtimestamp(a["closed_at"] or a["claimed_at"], UTC).isoformat(" ", "seconds")
         state = a["state"].replace("_", " ")
@@ -194,7 +196,7 @@ def suspense(source: Source, *, as_json: bool, decided: bool, reason: str, by: s
         return
     if done:
         say(done)
-    table = make_table("settlement", "amount", "state", "arrived", "details")
+    table = make_table("settlement", "amount", "state", "arrived", "details", drops=("arrived", "details"))
     for item in found:
         when = datetime.fromtimestamp(item["reported_at"], UTC).isoformat(" ", "seconds")
         add_row(table, item["settlement_id"], item["amount"], _fate(item), when, json.dumps(item["details"]))
