@@ -73,7 +73,7 @@ def accounts(source: Source, *, as_json: bool) -> None:
                 first = (account["id"], state) if direction == "outgoing" else ("", "")
                 figures = [sums[name] for name in ("entered", "queued", "open", "settled", parked)]
                 add_row(table, *first, direction, *figures)
-    print_table(table, count(len(found), "account"))
+    print_table(table, count(len(found), "account"), asset=source.asset())
 
 
 @click.command()
@@ -106,7 +106,7 @@ def attempts(source: Source, *, as_json: bool, account: str | None, states: tupl
         when = datetime.fromtimestamp(a["closed_at"] or a["claimed_at"], UTC).isoformat(" ", "seconds")
         state = a["state"].replace("_", " ")
         add_row(table, a["id"], a["account"], a["direction"], a["amount"], a["settled"] or "", state, when, a["reason"])
-    print_table(table, count(len(found), "attempt"))
+    print_table(table, count(len(found), "attempt"), asset=source.asset())
 
 
 @click.command()
@@ -201,7 +201,7 @@ def suspense(source: Source, *, as_json: bool, decided: bool, reason: str, by: s
         when = datetime.fromtimestamp(item["reported_at"], UTC).isoformat(" ", "seconds")
         add_row(table, item["settlement_id"], item["amount"], _fate(item), when, json.dumps(item["details"]))
     waiting = sum(item["state"] == "waiting" for item in found)
-    print_table(table, f"{count(waiting, 'settlement')} without an owner")
+    print_table(table, f"{count(waiting, 'settlement')} without an owner", asset=source.asset())
 
 
 def _decide_on_suspense(
@@ -244,18 +244,18 @@ def audit(source: Source, *, as_json: bool) -> None:
     if as_json:
         say(json.dumps(report))
     else:
-        _print_audit(report)
+        _print_audit(report, source.asset())
     if not report["ok"]:
         sys.exit(1)
 
 
-def _print_audit(report: dict[str, Any]) -> None:
+def _print_audit(report: dict[str, Any], asset: str) -> None:
     table = make_table("", "entered", "queued", "open", "settled", "in doubt / held")
     for direction in ("outgoing", "incoming"):
         add_row(table, direction, *(report[direction][n] for n in ("entered", "queued", "open", "settled", "parked")))
     entries = "1 entry" if report["entries"] == 1 else f"{report['entries']} entries"
     accounts, attempts = count(len(report["accounts"]), "account"), count(report["attempts"], "attempt")
-    print_table(table, f"{accounts}, {entries}, {attempts}")
+    print_table(table, f"{accounts}, {entries}, {attempts}", asset=asset)
     for kind, what in (("in_doubt", "in doubt"), ("held", "held")):
         for a in report[kind]:
             say(f"{what}: {a['amount']} of account {a['account']}, attempt {a['attempt_id']}: {a['reason']}")

@@ -43,8 +43,9 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def print_table(table: Listing, summary: str) -> None:
-    """Print a table, unless it is empty, and a line below it."""
+def print_table(table: Listing, summary: str, *, asset: str = "") -> None:
+    """Print a table, unless it is empty, and a line below it, which says what amounts are in."""
+    summary += f"; amounts in {asset}" if asset else ""
     if table.row_count:
         console().print(table)
     say(summary)

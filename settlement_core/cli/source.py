@@ -23,6 +23,7 @@ from settlement_core.core.backups import require_restorable
 from settlement_core.http import views
 from settlement_core.store_urls import open_store
 from settlement_core.values.asked import checked
+from settlement_core.values.assets import ASSET
 from settlement_core.values.commands import (
     Applied,
     Assign,
@@ -103,6 +104,10 @@ class Source(Protocol):
 
     def back_up(self, path: str) -> int:
         """Make a copy of the store in a new file; return its size in bytes."""
+        ...
+
+    def asset(self) -> str:
+        """Return the label of what amounts are in, or ""."""
         ...
 
     def engine(self) -> dict[str, Any]:
@@ -240,6 +245,9 @@ class _Stopped:
     def back_up(self, path: str) -> int:
         return require_restorable(self._store).back_up(path).stat().st_size
 
+    def asset(self) -> str:
+        return str(self._ask(ASSET) or "")
+
     def engine(self) -> dict[str, Any]:
         raise LocalError("only a running engine can tell; start its server, or say --admin-url")
 
@@ -347,6 +355,10 @@ class _Server:
 
     def settle(self, account_id: str) -> None:
         self._request("POST", f"/accounts/{quote(account_id, safe='')}/settle")
+
+    def asset(self) -> str:
+        # a server of an earlier version has none
+        return str(self._request("GET", "/statistics").get("asset", ""))
 
     def engine(self) -> dict[str, Any]:
         found: dict[str, Any] = self._request("GET", "/engine")

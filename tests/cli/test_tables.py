@@ -63,6 +63,10 @@ class _Told:
             "problems": [{"account": ODD, "row": ODD, "problem": ODD}],
         }
 
+    def asset(self) -> str:
+        """Return an odd label."""
+        return ODD
+
     def engine(self) -> dict[str, Any]:
         """Return an alarm."""
         return {"engine": ODD, "status": {ODD: ODD, "alarm": ODD}}
