@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -12,28 +13,38 @@ from settlement_core.outbound.trust import make_trust
 from settlement_core.outbound.urls import check_url
 from settlement_core.values.errors import LocalError
 
-__all__ = ["answers", "open_client"]
-
+__all__ = ["Credentials", "answers", "open_client"]
 
 STREAMED = frozenset({"events", "backup"})
 """What is followed, or copied to a file, for as long as it comes."""
 
 
-def open_client(url: str, token_file: str | None) -> httpx2.Client:
-    """Return a client that shows a server the token of a file, or else of the environment, if there is one."""
-    token = _token(token_file or os.environ.get("SETTLEMENT_ADMIN_TOKEN_FILE"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What a server is shown, and whom it must be certified by; each a file.
+
+    Attributes:
+        token_file: holds the operator's bearer token; None means the one of SETTLEMENT_ADMIN_TOKEN, if there is one.
+        authorities: PEM certificates, the only ones to trust; None means those of SSL_CERT_FILE, or the public ones.
+        certificate: our client certificate and its key.
+    """
+
+    token_file: str | None = None
+    authorities: str | None = None
+    certificate: str | None = None
+
+
+def open_client(url: str, credentials: Credentials) -> httpx2.Client:
+    """Return a client for a server's operator API."""
+    token = _token(credentials.token_file)
     headers = {"authorization": f"Bearer {token}"} if token else {}
     target = check_url(url, "admin URL", example="http://127.0.0.1:3001")
     # the environment may name them for a server that is asked without TLS now
-    environment = os.environ if target.over_tls else {}
+    files = credentials if target.over_tls else Credentials()
     return open_blocking_client(
         target,
-        trust=make_trust(
-            target,
-            ca_file=environment.get("SETTLEMENT_ADMIN_CA") or None,
-            client_certificate=environment.get("SETTLEMENT_ADMIN_CERTIFICATE") or None,
-        ),
-        ca_option="SETTLEMENT_ADMIN_CA",
+        trust=make_trust(target, ca_file=files.authorities, client_certificate=files.certificate),
+        ca_option="--admin-ca",
         streamed=STREAMED,
         headers=headers,
     )

@@ -173,12 +173,13 @@ _PORT = click.IntRange(-1, 65535)
 def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
     """Serve a settlement engine to a connector (RFC 0038), until SIGTERM or Ctrl-C.
 
-    TARGET says what settles: a file and the function in it that makes the engine (my_engine.py:connect_engine), a
-    module and its function (package.module:connect_engine), or a shipped engine:
+    TARGET, or the variable SETTLEMENT_TARGET, says what settles: a file and the function in it that makes the engine
+    (my_engine.py:connect_engine), a module and its function (package.module:connect_engine), or a shipped engine:
 
     \b
         simulated   a ledger in a file: -o ledger=PATH -o address=NAME
         ethereum    ether or a token: -o chain_id=N -o node=URL -o key_file=PATH [-o token=0x…]
+                    or SETTLEMENT_ETHEREUM_NODE, SETTLEMENT_ETHEREUM_KEY, SETTLEMENT_ETHEREUM_PASSWORD
 
     Prints one line with its URLs once it listens. SIGTERM answers new requests with 503, lets payments under way
     end, and exits 0; a second one cuts them (they are looked at again at the next start). SIGHUP reads certificates
@@ -272,6 +273,7 @@ async def _serve(
         notify_service_manager(READY)
         # which, if it is one of several machines', knows its URL without passwords
         name = getattr(store, "name", settings["store"])
+        name += ", which was created now" if getattr(store, "created", False) else ""
         if place is not None:
             place.tell(url=addresses.url, admin_url=addresses.admin_url, store=name)
             return

@@ -99,6 +99,9 @@ COUNTED: Final[Mapping[type[e.Event], Counted]] = MappingProxyType(
         e.StepFailed: Counted(
             name="account_steps_failed", says="Tries of a step on an account that failed", label=_STEP
         ),
+        e.StepDormant: Counted(
+            name="account_steps_dormant", says="Steps that failed for a day in accounts that owe nothing", label=_STEP
+        ),
         e.AccountHalted: Counted(
             name="halts", says="Directions of accounts that stopped since an invariant broke", label=_DIRECTION
         ),

@@ -30,7 +30,7 @@ from settlement_core.observers._posting import open_receiver, sign_webhook
 from settlement_core.outbound.trust import StrPath
 from settlement_core.values.backoff import Backoff
 from settlement_core.values.errors import LocalError
-from settlement_core.values.events import Event
+from settlement_core.values.events import CoreStarted, Event
 
 if TYPE_CHECKING:
     import httpx2
@@ -101,6 +101,7 @@ class Webhooks:
         self._ended = False
         self._failing = False
         self._dropped_in_a_row = 0
+        self._asset = ""
         self._queued = self._delivered = self._tries_failed = self._dropped = self._abandoned = 0
 
     def __repr__(self) -> str:
@@ -109,6 +110,8 @@ class Webhooks:
 
     def observe(self, event: Event) -> None:
         """Queue the event's message, if it has one and there is room."""
+        if isinstance(event, CoreStarted):
+            self._asset = event.asset
         found = message_of(event)
         if found is None:
             return
@@ -116,7 +119,7 @@ class Webhooks:
             self._drop()
             return
         self._tell_dropped()
-        body = found.to_json(message_id=str(uuid.uuid4()), at=self._now())
+        body = found.to_json(message_id=str(uuid.uuid4()), at=self._now(), asset=self._asset)
         message = _Message(body, anyio.current_time() + self._give_up_after_s)
         self._queued += 1
         queue = self._queues.get(found.account_id)

@@ -48,7 +48,7 @@ def open_blocking_client(
         timeout=TIMEOUT_S,
         trust_env=False,
         headers=shown,
-        transport=_Bounded(inner, target, ca_option, streamed),
+        transport=_Bounded(inner, target.secrets, ca_option, streamed),
     )
 
 
@@ -56,10 +56,10 @@ class _Bounded(httpx2.BaseTransport):
     """Passes requests on, refuses answers that would unfold, and cuts those that do not end."""
 
     def __init__(
-        self, inner: httpx2.BaseTransport, target: CheckedUrl, ca_option: str, streamed: frozenset[str]
+        self, inner: httpx2.BaseTransport, secrets: frozenset[str], ca_option: str, streamed: frozenset[str]
     ) -> None:
         self._inner = inner
-        self._excerpt = make_excerpter(target.secrets)
+        self._excerpt = make_excerpter(secrets)
         self._ca_option = ca_option
         self._streamed = streamed
 

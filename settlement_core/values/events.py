@@ -54,6 +54,7 @@ __all__ = [
     "SettlementRecorded",
     "SettlementRequested",
     "StandingBy",
+    "StepDormant",
     "StepFailed",
     "StoreFailed",
     "StoreRecovered",
@@ -218,6 +219,20 @@ class StepFailed(Event):
     reason: str
     failures: int
     delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDormant(Event):
+    """A step has failed for a day in an account that owes nothing; further failures are no events."""
+
+    level: ClassVar[str] = "warning"
+    text: ClassVar[str] = (
+        "account {account_id}: {step} has failed for a day: {reason}; nothing is owed, so it is tried once an hour "
+        "from now on and no longer logged: delete the account if its peer is gone"
+    )
+    account_id: str
+    step: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

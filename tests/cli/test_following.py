@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from settlement_core.cli.client import open_client
+from settlement_core.cli.client import Credentials, open_client
 from settlement_core.cli.following import follow
 from settlement_core.values.errors import LocalError
 
@@ -17,7 +17,7 @@ def test_events_that_a_proxy_keeps_back_are_one_sentence(monkeypatch: pytest.Mon
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with (
-            open_client(url, None) as client,
+            open_client(url, Credentials()) as client,
             pytest.raises(LocalError, match=f"no events come from {url}: a proxy on the way keeps them back"),
         ):
             next(follow(client, url))

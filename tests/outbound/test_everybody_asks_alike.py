@@ -16,7 +16,9 @@ import anyio.to_thread
 import pytest
 
 from settlement_core.abc import Acknowledged, Unanswered
+from settlement_core.cli.client import Credentials
 from settlement_core.cli.source import open_source
+from settlement_core.cli.target import Target
 from settlement_core.connector import open_connector
 from settlement_core.engines.ethereum.rpc import NodeUnavailable, open_rpc
 from settlement_core.observers._posting import open_receiver
@@ -70,12 +72,14 @@ async def call_node(url: str, *, ca_file: Path | None = None, proxy: str | None 
     return ""
 
 
-async def ask_server(url: str) -> str:
+async def ask_server(url: str, *, ca_file: Path | None = None) -> str:
     """Ask a server's operator API once, as the command line does; return why that was not answered."""
+    trusted = Credentials(authorities=None if ca_file is None else str(ca_file))
+    target = Target(admin_url=url, ask_server=True, store=None, credentials=trusted)
 
     def ask() -> str:
         try:
-            with open_source(store=None, admin_url=url, default_store="memory:") as source:
+            with open_source(target) as source:
                 source.accounts("")
         except SettlementError as problem:
             return str(problem)
@@ -167,7 +171,7 @@ async def test_redirects_cookies_and_proxies_of_the_environment_are_not_obeyed(
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
     """Return an authority that nobody has named yet."""
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SETTLEMENT_ADMIN_CA"):
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
     return Authority(tmp_path)
 
@@ -186,20 +190,11 @@ async def test_a_private_authority_is_trusted_once_the_environment_names_it(
         assert await ask(server.url) == ""
 
 
-@in_a_task
+@everybody
 async def test_a_private_authority_is_trusted_by_its_setting(ask: Ask, authority: Authority) -> None:
     """Where each server has an authority of its own."""
     async with open_raw_server(good(ask), tls=authority.server()) as server:
         assert await ask(server.url, ca_file=authority.file) == ""
-
-
-async def test_the_command_line_trusts_the_authority_of_its_variable(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It has no option in `open_source`."""
-    monkeypatch.setenv("SETTLEMENT_ADMIN_CA", str(authority.file))
-    async with open_raw_server(good(ask_server), tls=authority.server()) as server:
-        assert await ask_server(server.url) == ""
 
 
 @everybody

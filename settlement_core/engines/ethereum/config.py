@@ -72,6 +72,7 @@ class EthereumConfig:
         chain_id: of the chain; nothing is done on any other.
         key: of the address that pays, and that peers pay.
         token: the ERC-20 contract's address in lower case; None settles ether.
+        asset: the label of what is settled in, such as "ETH" or "USDC"; the chain's word is not taken for it.
         asset_scale: what the token's `decimals()` must be; None takes what it is. Ether's is 18.
         confirmations: a block is final once it has so many, itself included; None waits for the chain's own
             `finalized` tag.
@@ -105,6 +106,7 @@ class EthereumConfig:
     proxy: str | None = field(default=None, repr=False)
     token: str | None = None
     asset_scale: int | None = None
+    asset: str = ""
     confirmations: int | None = 12
     poll_interval_s: float = 4.0
     max_fee_per_gas: int = 200 * GWEI

@@ -66,6 +66,7 @@ class EthereumEngine:
         self, config: EthereumConfig, services: AccountServices, *, chain: Chain, scale: int, book: NonceBook
     ) -> None:
         self.asset_scale = scale
+        self.asset = config.asset
         self._config = config
         self._chain = chain
         self._book = book

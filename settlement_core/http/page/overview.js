@@ -59,6 +59,7 @@ export function overview() {
     const named = attempts.length + suspense.length;
     wait.update(items, in_doubt.count + held.count + unattributed.count - named);
     sums.update(summary);
+    setText(figures.heading, summary.server.asset ? `Money, in ${summary.server.asset}` : "Money");
     again.update(summary.retrying.lanes);
     document.getElementById("engine").textContent = summary.server.engine;
     document.title = items.length ? `(${items.length}) Settlement engine` : "Settlement engine";
