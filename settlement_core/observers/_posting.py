@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from settlement_core.outbound.client import NoReply, Outbound, open_outbound
 from settlement_core.outbound.trust import StrPath, make_trust
-from settlement_core.outbound.urls import Target, check_proxy, check_url
+from settlement_core.outbound.urls import CheckedUrl, check_proxy, check_url
 
 if TYPE_CHECKING:
     import httpx2
@@ -30,7 +30,7 @@ def sign_webhook(secret: str, body: bytes, *, at: int) -> str:
 class Receiver:
     """Who is sent webhooks; `open_receiver` gives one."""
 
-    def __init__(self, outbound: Outbound, target: Target) -> None:
+    def __init__(self, outbound: Outbound, target: CheckedUrl) -> None:
         self._outbound = outbound
         self._target = target
         self.origin = target.origin

@@ -13,7 +13,7 @@ from typing import Final
 import httpx2
 
 from settlement_core.outbound.trust import describe_failure, find_refused_certificate
-from settlement_core.outbound.urls import Target, make_excerpter
+from settlement_core.outbound.urls import CheckedUrl, make_excerpter
 
 __all__ = ["CertificateRefused", "open_blocking_client"]
 
@@ -28,7 +28,7 @@ class CertificateRefused(httpx2.ConnectError):
 
 
 def open_blocking_client(
-    target: Target, *, trust: ssl.SSLContext, ca_option: str, streamed: frozenset[str], headers: Mapping[str, str]
+    target: CheckedUrl, *, trust: ssl.SSLContext, ca_option: str, streamed: frozenset[str], headers: Mapping[str, str]
 ) -> httpx2.Client:
     """Return a client for a server; it asks no proxy, and keeps no cookies of others.
 
@@ -48,16 +48,18 @@ def open_blocking_client(
         timeout=TIMEOUT_S,
         trust_env=False,
         headers=shown,
-        transport=_Bounded(inner, target, ca_option, streamed),
+        transport=_Bounded(inner, target.secrets, ca_option, streamed),
     )
 
 
 class _Bounded(httpx2.BaseTransport):
     """Passes requests on, refuses answers that would unfold, and cuts those that do not end."""
 
-    def __init__(self, inner: httpx2.BaseTransport, target: Target, ca_option: str, streamed: frozenset[str]) -> None:
+    def __init__(
+        self, inner: httpx2.BaseTransport, secrets: frozenset[str], ca_option: str, streamed: frozenset[str]
+    ) -> None:
         self._inner = inner
-        self._excerpt = make_excerpter(target.secrets)
+        self._excerpt = make_excerpter(secrets)
         self._ca_option = ca_option
         self._streamed = streamed
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from settlement_core.outbound.trust import describe_failure
-from settlement_core.outbound.urls import Target, make_excerpter
+from settlement_core.outbound.urls import CheckedUrl, make_excerpter
 
 if TYPE_CHECKING:
     import httpx2
@@ -141,7 +141,7 @@ async def _read(response: httpx2.Response, max_bytes: int, deadline: float) -> R
 
 @asynccontextmanager
 async def open_outbound(
-    target: Target,
+    target: CheckedUrl,
     *,
     timeout_s: float,
     trust: ssl.SSLContext,
@@ -149,7 +149,7 @@ async def open_outbound(
     ca_option: str,
     headers: Mapping[str, str] | None = None,
     secrets: Iterable[str] = (),
-    proxy: Target | None = None,
+    proxy: CheckedUrl | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[Outbound]:
     """Give what sends requests to a target. Runs on trio and on asyncio.
@@ -187,7 +187,7 @@ async def open_outbound(
         )
 
 
-def _proxy(proxy: Target | None, trust: ssl.SSLContext) -> httpx2.Proxy | None:
+def _proxy(proxy: CheckedUrl | None, trust: ssl.SSLContext) -> httpx2.Proxy | None:
     if proxy is None:
         return None
     import httpx2  # noqa: PLC0415  only who asks others pays for it

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
-from settlement_core.outbound.urls import Target
+from settlement_core.outbound.urls import CheckedUrl
 from settlement_core.values.errors import LocalError
 
 __all__ = ["StrPath", "describe_failure", "find_refused_certificate", "make_trust"]
@@ -19,11 +19,11 @@ UNKNOWN_AUTHORITY: Final = frozenset({2, 18, 19, 20, 21})
 
 
 def make_trust(
-    target: Target,
+    target: CheckedUrl,
     *,
     ca_file: StrPath | None = None,
     client_certificate: StrPath | tuple[StrPath, StrPath] | None = None,
-    proxy: Target | None = None,
+    proxy: CheckedUrl | None = None,
 ) -> ssl.SSLContext:
     """Return whom to trust and who we are at a target and on the way; raise `LocalError` if a file cannot be used.
 

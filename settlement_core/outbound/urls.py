@@ -15,14 +15,14 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from settlement_core.values.answers import MAX_EXCERPT, one_line
 from settlement_core.values.errors import LocalError
 
-__all__ = ["Target", "check_proxy", "check_url", "make_excerpter"]
+__all__ = ["CheckedUrl", "check_proxy", "check_url", "make_excerpter"]
 
 SHORTEST_SECRET: Final = 6
 """Characters of a part of a URL that may be a key; shorter ones are words such as "v3"."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CheckedUrl:
     """A URL that was checked.
 
     Attributes:
@@ -47,7 +47,7 @@ class Target:
         return self.origin.startswith("https:")
 
 
-def check_url(url: str, name: str, *, example: str, instead: str | None = None, base: bool = False) -> Target:
+def check_url(url: str, name: str, *, example: str, instead: str | None = None, base: bool = False) -> CheckedUrl:
     """Return a usable URL, or raise `LocalError` with a sentence that repeats no secret.
 
     Args:
@@ -86,10 +86,10 @@ def check_url(url: str, name: str, *, example: str, instead: str | None = None, 
         httpx2.URL(whole)
     except httpx2.InvalidURL as error:
         raise refuse(str(error)) from None
-    return Target(name, origin, whole, parts.path, _authorization(parts), _secrets_of(parts))
+    return CheckedUrl(name, origin, whole, parts.path, _authorization(parts), _secrets_of(parts))
 
 
-def check_proxy(url: str | None, name: str) -> Target | None:
+def check_proxy(url: str | None, name: str) -> CheckedUrl | None:
     """Return the usable URL of a proxy, or None for none; raise `LocalError` as `check_url` does."""
     return None if not url else check_url(url, name, example="http://proxy.example:3128")
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from settlement_core.outbound.client import NoReply, Outbound, open_outbound
 from settlement_core.outbound.trust import make_trust
-from settlement_core.outbound.urls import Target, check_proxy, check_url
+from settlement_core.outbound.urls import CheckedUrl, check_proxy, check_url
 from settlement_core.values.errors import RemoteError
 from settlement_core.values.json_text import decode_json
 
@@ -73,7 +73,7 @@ Answer: TypeAlias = Any
 class Rpc:
     """One node; `open_rpc` gives it. Calls may run side by side."""
 
-    def __init__(self, outbound: Outbound, target: Target) -> None:
+    def __init__(self, outbound: Outbound, target: CheckedUrl) -> None:
         self._outbound = outbound
         self._url = target.url
         self.origin = target.origin
@@ -181,7 +181,7 @@ def _is_answer(item: object) -> bool:
     )
 
 
-def check_node_url(url: str) -> Target:
+def check_node_url(url: str) -> CheckedUrl:
     """Return a node's usable URL; raise `LocalError` with a sentence that tells no secret."""
     return check_url(url, "node's URL", example="http://127.0.0.1:8545")
 
