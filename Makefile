@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV := $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ethereum test check redis node browser mutation soak bench bench-check lock clean
+.PHONY: help demo ethereum test check redis node browser nginx mutation soak bench bench-check lock clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,8 +36,13 @@ browser:
 	  $$as_root apt-get update -qq && \
 	  $$as_root apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; }
 
+nginx:
+	@command -v $${NGINX:-/usr/sbin/nginx} >/dev/null || { \
+	  as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+	  $$as_root apt-get update -qq && $$as_root apt-get install -qq -y --no-install-recommends nginx-light; }
+
 # Tests start hundreds of processes, which all compile what they import where they may not keep it.
-test: check redis node browser  ## Install all that tests need, then run linters, types and all tests.
+test: check redis node browser nginx  ## Install all that tests need, then run linters, types and all tests.
 	$(BIN)/python -m compileall -q -j 2 settlement_core tests benchmarks examples
 	$(BIN)/python -m coverage erase
 	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)

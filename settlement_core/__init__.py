@@ -5,6 +5,7 @@ Where things are, from the bottom up; imports only go downward:
     values/      facts and pure decisions: amounts, store commands and their meaning, back-off, events, errors
     abc.py       the ports: what an engine, a store, a connector and an observer must do
     core/        the journal, the lanes that settle and credit, the supervisor that owns them, `open_core`
+    outbound/    HTTP that we ask of others: deadlines, bounds, authorities, proxies
     stores/      where commands become durable          engines/     ledgers that come with the package
     auditing/    proof, from a store alone, that nothing was lost or doubled; migration.py, restoring.py: other stores
     connector.py the connector's API, as its client     observers/   who listens to events

@@ -94,7 +94,8 @@ class SettlementEngine(Protocol):
     `handle_message(account_id, message) -> message` (JSON values), `disconnect()`, `status()`, which returns a JSON
     object of what an operator should know of the ledger's side (balance, height; under "alarm" what stops it until a
     person has looked, under "warnings" a list of what stops nothing and needs to be compared; never a secret),
-    and the class attribute `asset_scale: int`, the finest scale the ledger can settle.
+    the class attribute `asset_scale: int`, the finest scale the ledger can settle, and `asset: str`, the label of what
+    it settles in, such as "EUR", which is shown beside amounts.
     """
 
     async def settle(self, account_id: str, amount: Decimal) -> Decimal:

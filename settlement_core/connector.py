@@ -8,32 +8,25 @@ one. Only the whole body of a 2xx may say that less was credited than offered.
 from __future__ import annotations
 
 import json
-import os
-import ssl
-from collections.abc import AsyncIterator, Container, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Container
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final, TypeAlias
-from urllib.parse import SplitResult, urlsplit
-
-import anyio
+from typing import Final
 
 from settlement_core.abc import Acknowledged, CreditOutcome, Refused, Unanswered
+from settlement_core.outbound.client import NoReply, Outbound, Reply, open_outbound
+from settlement_core.outbound.trust import StrPath, make_trust
+from settlement_core.outbound.urls import check_url
 from settlement_core.values.amounts import Quantity, check_amount, plain
-from settlement_core.values.answers import MAX_EXCERPT, named, one_line, words_of
+from settlement_core.values.answers import named, words_of
 from settlement_core.values.errors import ConnectorError, InvalidIdentifier, InvalidQuantity, LocalError
 from settlement_core.values.identifiers import check_account_id, check_key
 from settlement_core.values.json_text import decode_json
 
-if TYPE_CHECKING:
-    import httpx2
-
 __all__ = ["CREDIT_OUTCOMES", "HttpConnector", "credit_outcome", "open_connector"]
-
-StrPath: TypeAlias = str | os.PathLike[str]
 
 MAX_EXPLANATION: Final = 64 * 1024
 """Bytes read of an answer to a credit: a quantity is short, and anything else is only quoted."""
@@ -72,37 +65,14 @@ def credit_outcome(status: int, explanation: str) -> CreditOutcome:
     return Acknowledged() if issubclass(kind, Acknowledged) else kind(explanation)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """A status, and as much of the body as was read; `flaw` says why it is not whole."""
-
-    status: int
-    content_type: str
-    encoded: bool
-    body: bytes
-    flaw: str
-    retry_after_s: float | None
-
-
 class HttpConnector:
     """A `Connector` at a base URL, by `open_connector`, which also ends it; a call takes `timeout_s` at most."""
 
-    def __init__(
-        self,
-        transport: httpx2.AsyncBaseTransport,
-        *,
-        headers: Mapping[str, str],
-        origin: str,
-        base: str,
-        timeout_s: float,
-        secrets: tuple[str, ...],
-    ) -> None:
-        self._transport = transport
-        self._headers = headers
+    def __init__(self, outbound: Outbound, *, origin: str, base: str) -> None:
+        self._outbound = outbound
         self._origin = origin
         self._base = base
-        self.timeout_s = timeout_s
-        self._secrets = secrets
+        self.timeout_s = outbound.timeout_s
 
     def __repr__(self) -> str:
         """Show where it points, but no path: a secret base path serves as a password (WIRE 5, row 16)."""
@@ -114,8 +84,8 @@ class HttpConnector:
         Raises a `LocalError` for arguments that no request can carry, but never for a bad answer.
         """
         quantity = Quantity.of(plain(check_amount(amount, "credited amount")))
-        answer = await self._post(
-            f"/accounts/{check_account_id(account_id)}/settlements",
+        answer = await self._outbound.post(
+            f"{self._base}/accounts/{check_account_id(account_id)}/settlements",
             json.dumps(quantity.to_json(), separators=(",", ":")).encode(),
             headers={
                 "Content-Type": "application/json",  # exactly: some connectors compare strings (WIRE 5, row 15)
@@ -125,11 +95,11 @@ class HttpConnector:
             max_bytes=MAX_EXPLANATION,
             body_s=EXPLANATION_S,
         )
-        if isinstance(answer, Unanswered):
-            return answer
+        if isinstance(answer, NoReply):
+            return Unanswered(answer.reason, sent=answer.sent)
         outcome = credit_outcome(answer.status, self._explain(answer))
         if isinstance(outcome, Unanswered):
-            return replace(outcome, retry_after_s=answer.retry_after_s)
+            return replace(outcome, retry_after_s=_retry_after_s(answer.headers.get("retry-after", "")))
         return _credited(answer, amount) if isinstance(outcome, Acknowledged) else outcome
 
     async def send_message(self, account_id: str, message: bytes) -> bytes:
@@ -137,14 +107,13 @@ class HttpConnector:
 
         Raises `ConnectorError`. Messages carry no idempotency key: some connectors refuse one they saw before.
         """
-        answer = await self._post(
-            f"/accounts/{check_account_id(account_id)}/messages",
+        answer = await self._outbound.post(
+            f"{self._base}/accounts/{check_account_id(account_id)}/messages",
             message,
             headers={"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"},
             max_bytes=MAX_MESSAGE,
-            body_s=self.timeout_s,
         )
-        if isinstance(answer, Unanswered):
+        if isinstance(answer, NoReply):
             problem = answer.reason
         elif not 200 <= answer.status < 300:
             problem = self._explain(answer)
@@ -159,58 +128,11 @@ class HttpConnector:
             return answer.body
         raise ConnectorError(f"cannot send a message for account {account_id!r} through {self._origin}: {problem}")
 
-    async def _post(
-        self, path: str, content: bytes, *, headers: dict[str, str], max_bytes: int, body_s: float
-    ) -> _Answer | Unanswered:
-        """Send one request and return its answer, or why there is none, within the timeout."""
-        import httpx2  # noqa: PLC0415  only who opened a connector pays for it
-
-        deadline = anyio.current_time() + self.timeout_s
-        request = httpx2.Request("POST", self._base + path, content=content, headers={**self._headers, **headers})
-        try:
-            # httpx's own timeouts begin anew with each byte; this one does not
-            with anyio.fail_after(self.timeout_s):
-                response = await self._transport.handle_async_request(request)
-        except TimeoutError:
-            return Unanswered(f"no answer within {self.timeout_s:g} s")
-        except httpx2.ConnectError as error:
-            # there never was a connection, so the request certainly never left
-            return Unanswered(self._no_answer(error), sent=False)
-        except Exception as error:  # noqa: BLE001  whatever HTTP library or loop make of it, there is no answer
-            return Unanswered(self._no_answer(error))
-        try:
-            body, flaw = await _read(response, max_bytes, min(deadline, anyio.current_time() + body_s))
-        finally:
-            with suppress(Exception):  # the status stands, however the connection ends
-                await response.aclose()
-        return _Answer(
-            status=response.status_code,
-            content_type=response.headers.get("content-type", ""),
-            encoded=response.headers.get("content-encoding", "identity").strip().lower() != "identity",
-            body=body,
-            flaw=flaw,
-            retry_after_s=_retry_after_s(response.headers.get("retry-after", "")),
-        )
-
-    def _no_answer(self, error: Exception) -> str:
-        if "Timeout" in type(error).__name__:
-            return f"no answer within {self.timeout_s:g} s"
-        told: BaseException | None = error
-        while told is not None and not str(told):  # trio's errors leave the words to their cause
-            told = told.__cause__ or told.__context__
-        return f"no answer: {self._redact(one_line(str(told or type(error).__name__)))}"
-
-    def _explain(self, answer: _Answer) -> str:
+    def _explain(self, answer: Reply) -> str:
         """Return one readable sentence: the status and a short, safe excerpt of the body."""
-        words = "" if answer.encoded else words_of(answer.content_type, answer.body)
-        told = REDIRECTED if 300 <= answer.status < 400 else self._redact(one_line(words))
+        words = "" if answer.encoded else words_of(answer.headers.get("content-type", ""), answer.body)
+        told = REDIRECTED if 300 <= answer.status < 400 else self._outbound.excerpt(words)
         return f"{named(answer.status)}: {told}" if told else named(answer.status)
-
-    def _redact(self, text: str) -> str:
-        """Take out what a careless connector may echo, and shorten."""
-        for secret in self._secrets:
-            text = text.replace(secret, "[secret]")
-        return text if len(text) <= MAX_EXCERPT else text[: MAX_EXCERPT - 1] + "…"
 
 
 def _retry_after_s(text: str) -> float | None:
@@ -225,7 +147,7 @@ def _retry_after_s(text: str) -> float | None:
     return max((at - datetime.now(at.tzinfo)).total_seconds(), 0.0)
 
 
-def _credited(answer: _Answer, offered: Decimal) -> Acknowledged:
+def _credited(answer: Reply, offered: Decimal) -> Acknowledged:
     """Return how much a 2xx acknowledges: less than offered only if its whole body is a quantity that says so.
 
     The Java connector floors what is finer than its account, and answers with what it credited (WIRE, section 2).
@@ -238,33 +160,6 @@ def _credited(answer: _Answer, offered: Decimal) -> Acknowledged:
         return Acknowledged()
     amount = said.to_amount()
     return Acknowledged(plain(amount), said.scale) if amount < offered else Acknowledged()
-
-
-async def _read(response: httpx2.Response, max_bytes: int, deadline: float) -> tuple[bytes, str]:
-    """Return at most `max_bytes` of the body and, if that is not all of it, why."""
-    if response.status_code < 200:
-        return b"", "nobody asked to switch protocols"
-    parts: list[bytes] = []
-    size = 0
-    flaw = "the answer did not end in time"
-    with anyio.CancelScope(deadline=deadline) as reading:
-        try:
-            # raw: an answer of 100 KiB must not unfold into gigabytes
-            async with aclosing(response.aiter_raw()) as chunks:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size <= max_bytes:
-                        parts.append(chunk)
-                    else:
-                        # Not `break`: httpx leaves the generators below its own to the garbage collector then,
-                        # which trio rejects. A cancelled read unwinds all of them.
-                        flaw = f"the answer is longer than {max_bytes} bytes"
-                        reading.cancel()
-            if size <= max_bytes:
-                flaw = ""
-        except Exception:  # noqa: BLE001  the status stands, whatever broke after it
-            flaw = "the answer broke off"
-    return b"".join(parts), flaw
 
 
 def _check_header_key(idempotency_key: str) -> str:
@@ -292,108 +187,37 @@ async def open_connector(
         timeout_s: seconds that one call may take as a whole.
         bearer_token: sent as `Authorization: Bearer …`, never shown.
         client_certificate: a PEM file with certificate and key, or the two files.
-        ca_file: the PEM file of the only authorities to trust, instead of the system's.
+        ca_file: the PEM file of the only authorities to trust, instead of those of SSL_CERT_FILE or the system's.
         max_connections: connections at a time; further calls wait, within their timeout.
 
-    Raises a `LocalError` if any of these cannot be used. Proxies and other settings from the environment are ignored.
+    Raises a `LocalError` if any of these cannot be used. Proxies from the environment are ignored.
     """
-    parts = _check_url(url)
+    target = check_url(
+        url,
+        "connector URL",
+        example="http://127.0.0.1:7771",
+        instead="pass a bearer token or a client certificate instead",
+        base=True,
+    )
     if not timeout_s > 0 or max_connections < 1:
         raise LocalError(
             f"a connector needs timeout_s > 0 and max_connections >= 1, got {timeout_s} and {max_connections}"
         )
-    tls = _tls_context(parts.scheme, client_certificate, ca_file)
-    import httpx2  # noqa: PLC0415  only who opens a connector pays for it
-
-    headers = {"Accept-Encoding": "identity", "Connection": "keep-alive", "User-Agent": "settlement-core"}
-    secrets = []
-    if bearer_token is not None:
-        headers["Authorization"] = f"Bearer {_check_token(bearer_token)}"
-        secrets.append(bearer_token)
-    base_path = parts.path.rstrip("/")
-    if base_path:
-        secrets.append(f"{base_path}/")
-    origin = f"{parts.scheme}://{parts.netloc}"
-    try:
-        httpx2.URL(origin + base_path)
-    except httpx2.InvalidURL as error:
-        raise LocalError(f"cannot use the connector URL: {error}") from None
-    # HTTP/1.1 on purpose (RFC 38 allows it): over HTTP/2 one broken connection would leave all calls on it unanswered.
-    # The transport alone: what a client adds (cookies, redirects, credentials of the environment) must not happen here
-    async with httpx2.AsyncHTTPTransport(
-        verify=tls,
-        trust_env=False,
-        limits=httpx2.Limits(
-            max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=IDLE_S
-        ),
-    ) as transport:
-        yield HttpConnector(
-            transport,
-            headers=headers,
-            origin=origin,
-            base=origin + base_path,
-            timeout_s=timeout_s,
-            secrets=tuple(secrets),
-        )
-
-
-def _check_url(url: str) -> SplitResult:
-    """Return the parts of a usable base URL, or raise LocalError with a sentence that tells no secret."""
-    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise LocalError("cannot use the connector URL: it holds spaces, backslashes or characters outside ASCII")
-    try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
-    except ValueError:
-        raise LocalError("cannot use the connector URL: its host or port is malformed") from None
-    if parts.scheme not in {"http", "https"}:
-        raise LocalError(
-            "cannot use the connector URL: it must begin with http:// or https://, such as http://127.0.0.1:7771"
-        )
-    if "@" in parts.netloc:
-        raise LocalError(
-            "cannot use the connector URL: it carries a user name or password; "
-            "pass a bearer token or a client certificate instead"
-        )
-    if not host:
-        raise LocalError("cannot use the connector URL: it names no host")
-    if "?" in url or "#" in url:
-        raise LocalError("cannot use the connector URL: a base URL has neither query nor fragment")
-    if {".", ".."} & set(parts.path.split("/")):
-        raise LocalError("cannot use the connector URL: its path holds dot segments")
-    return parts
+    trust = make_trust(target, ca_file=ca_file, client_certificate=client_certificate)
+    bearer = {} if bearer_token is None else {"Authorization": f"Bearer {_check_token(bearer_token)}"}
+    async with open_outbound(
+        target,
+        timeout_s=timeout_s,
+        trust=trust,
+        max_connections=max_connections,
+        ca_option="--connector-ca",
+        headers=bearer,
+        secrets=(bearer_token or "",),
+    ) as outbound:
+        yield HttpConnector(outbound, origin=target.origin, base=target.origin + target.path.rstrip("/"))
 
 
 def _check_token(bearer_token: str) -> str:
     if not bearer_token or not bearer_token.isascii() or not bearer_token.isprintable() or " " in bearer_token:
         raise LocalError("cannot use the bearer token: it must be visible ASCII characters without spaces")
     return bearer_token
-
-
-def _tls_context(
-    scheme: str, client_certificate: StrPath | tuple[StrPath, StrPath] | None, ca_file: StrPath | None
-) -> ssl.SSLContext:
-    """Return whom to trust and who we are."""
-    if scheme == "http":
-        if client_certificate is not None or ca_file is not None:
-            raise LocalError("a client certificate or CA file needs an https:// connector URL: http:// would ignore it")
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used
-    import httpx2  # noqa: PLC0415
-
-    try:
-        if ca_file is None:
-            context = httpx2.create_ssl_context(trust_env=False)
-        else:
-            context = ssl.create_default_context(cafile=ca_file)
-    except (OSError, ValueError) as error:
-        raise LocalError(f"cannot read the connector's CA file {os.fspath(ca_file or '')!r}: {error}") from None
-    if client_certificate is not None:
-        certificate, key = (
-            client_certificate if isinstance(client_certificate, tuple) else (client_certificate, client_certificate)
-        )
-        try:
-            # an empty password makes an encrypted key an error, where None would ask the terminal
-            context.load_cert_chain(certificate, key, password="")
-        except (OSError, ValueError) as error:
-            raise LocalError(f"cannot use the client certificate {os.fspath(certificate)!r}: {error}") from None
-    return context

@@ -11,7 +11,8 @@ import ipaddress
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -23,6 +24,7 @@ from settlement_core.core.core import Core, open_core
 from settlement_core.http.access import Access
 from settlement_core.http.admin import create_admin_app
 from settlement_core.http.app import create_bare_app
+from settlement_core.http.backups import BACKUP_PATHS
 from settlement_core.http.connections import load_hypercorn
 from settlement_core.http.dashboard import PAGE_PATHS
 from settlement_core.http.gate import AccessRules, Gate
@@ -33,6 +35,7 @@ from settlement_core.http.settings import BACKLOG, HypercornSettings, make_setti
 from settlement_core.observers.activity import Activity
 from settlement_core.observers.feed import EventFeed
 from settlement_core.observers.several import SeveralObservers
+from settlement_core.values.amounts import check_amount
 from settlement_core.values.errors import LocalError
 
 if TYPE_CHECKING:
@@ -64,6 +67,7 @@ class ServerConfig:
         admin_certfile, admin_keyfile, admin_ca_certs: the same for the operator's API.
         h2c: speak HTTP/2 without TLS too, to clients that begin with it or ask for it.
         access, admin_access: who may ask which API, and how much.
+        four_eyes_above: decisions of operators about more standard units than this need a second token's confirmation.
         insecure_listen: listen beyond this machine even where nothing keeps strangers out.
         drain_s: how long requests under way may take at shutdown; the core answers each within 4 s by itself.
     """
@@ -81,6 +85,7 @@ class ServerConfig:
     h2c: bool = False
     access: AccessRules = field(default_factory=AccessRules)
     admin_access: AccessRules = ADMIN_ACCESS
+    four_eyes_above: Decimal | None = None
     insecure_listen: bool = False
     drain_s: float = 5.0
     dialect: Dialect = field(default_factory=Dialect)
@@ -151,7 +156,7 @@ async def start_server(
             if admin_listener is not None:
                 admin_url = admin_edge.url(admin_listener)
                 admin = create_admin_app(
-                    core, metrics=shown.metrics, webhooks=webhooks, feed=shown.feed, activity=shown.activity
+                    core, webhooks=webhooks, four_eyes_above=config.four_eyes_above, **shown.by_name()
                 )
                 tasks.start_soon(_serve, admin, admin_edge, admin_listener, stop, name="admin http")
             task_status.started(ServerAddresses(edge.url(listener), admin_url))
@@ -222,6 +227,9 @@ class _Shown:
     def observers(self) -> tuple[Observer | None, ...]:
         return self.metrics, self.activity, self.feed
 
+    def by_name(self) -> dict[str, Any]:
+        return {"metrics": self.metrics, "activity": self.activity, "feed": self.feed}
+
     def end(self) -> None:
         # who follows events would have the server drain for as long as it may
         if self.feed is not None:
@@ -264,7 +272,7 @@ class _Edge:
 
 
 def _connector_edge(config: ServerConfig) -> _Edge:
-    gate = Gate(_known_as(config.host, config.access), name="settlement engine API")
+    gate = Gate(config.access, name="settlement engine API", host=config.host)
     settings = make_settings(config.access, config.certfile, config.keyfile, config.ca_certs, prefix="--")
     settings.graceful_timeout, settings.h2c = config.drain_s, config.h2c
     secret = len(config.dialect.base_path.replace("/", "")) >= SECRET_PATH
@@ -275,15 +283,16 @@ def _connector_edge(config: ServerConfig) -> _Edge:
 
 def _admin_edge(config: ServerConfig) -> _Edge:
     rules, ca_certs = config.admin_access, config.admin_ca_certs
-    gate = Gate(_known_as(config.admin_host, rules), name="operator's API", tokenless=HEALTH_PATHS | PAGE_PATHS)
+    if config.four_eyes_above is not None:
+        check_amount(config.four_eyes_above, "four_eyes_above")
+        if rules.tokens is None:
+            raise LocalError("a second token can only confirm where tokens are asked for: give --admin-tokens")
+    tokenless = HEALTH_PATHS | PAGE_PATHS
+    gate = Gate(rules, name="operator's API", tokenless=tokenless, whole=BACKUP_PATHS, host=config.admin_host)
     settings = make_settings(rules, config.admin_certfile, config.admin_keyfile, ca_certs, prefix="--admin-")
     settings.graceful_timeout, settings.h2c = config.drain_s, config.h2c
     guarded = rules.tokens is not None or ca_certs is not None
     return _Edge(gate, settings, guarded, "give --admin-tokens or --admin-client-ca")
-
-
-def _known_as(host: str, rules: AccessRules) -> AccessRules:
-    return replace(rules, allowed_hosts=(host, *rules.allowed_hosts))
 
 
 def _refuse_strangers(*edges: tuple[_Edge, socket.socket | None]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from settlement_core.abc import Store
 from settlement_core.values.errors import LocalError
 
-__all__ = ["DEFAULT_STORE", "open_store"]
+__all__ = ["DEFAULT_STORE", "open_store", "sqlite_path"]
 
 DEFAULT_STORE = "sqlite:settlement.db"
 
@@ -28,7 +28,7 @@ def open_store(url: str, *, create: bool = True, incomplete: bool = False) -> St
     if scheme == "sqlite" and rest.strip("/"):
         from settlement_core.stores.sqlite import open_sqlite_store  # noqa: PLC0415 - only what is used
 
-        path = Path(rest.removeprefix("//") if rest.startswith("///") else rest)
+        path = sqlite_path(url)
         if not create and not path.exists():
             raise LocalError(f"there is no store at {path}; nothing was read")
         return open_sqlite_store(path, incomplete=incomplete)
@@ -38,6 +38,41 @@ def open_store(url: str, *, create: bool = True, incomplete: bool = False) -> St
     if not colon:
         raise LocalError(f"store {url!r} is no URL; known are {known}")
     raise LocalError(f"store {scheme}:… is not known, or lacks its path; known are {known}")
+
+
+def sqlite_path(url: str) -> Path:
+    """Return the absolute path that a URL `sqlite:PATH` names; raises `LocalError` if it names none for certain.
+
+    `sqlite:PATH` is relative to the working directory, `sqlite:/PATH` and `sqlite:///PATH` begin at the root, `~/` is
+    the home directory. What SQLite or other tools would read otherwise (`?mode=ro`, `:memory:`, `//name`) is refused.
+    """
+    rest = url.partition(":")[2]
+    problem = _problem_with(rest)
+    if problem:
+        raise LocalError(f"store {url!r} {problem}; nothing was opened")
+    try:
+        path = Path(rest.removeprefix("//") if rest.startswith("///") else rest).expanduser()
+        return path.absolute()
+    except RuntimeError:
+        raise LocalError(f"store {url!r}: the home directory of ~ is not known; name the whole path") from None
+    except OSError as gone:
+        raise LocalError(f"store {url!r}: the working directory is gone ({gone.strerror})") from None
+
+
+def _problem_with(rest: str) -> str:
+    """Return why the part after `sqlite:` is refused, or "" if it is a path."""
+    name = rest.lstrip("/")
+    if not rest.isprintable():
+        return "holds characters that are not printable"
+    if name == ":memory:":
+        return "is not a file: memory: keeps money in memory, until the server ends"
+    if "?" in rest or "#" in rest:
+        return "has options, which a store takes none of: sqlite:PATH is all"
+    if rest.endswith("/"):
+        return "names a directory; name a file in it"
+    if rest.startswith("//") and not rest.startswith("///"):
+        return f"names a host, not a file: say sqlite:{name} for a file in this directory, or sqlite:/{name}"
+    return ""
 
 
 def _connect_redis(url: str, *, create: bool) -> Store:

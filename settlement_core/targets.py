@@ -22,8 +22,8 @@ DEFAULT_FACTORY = "connect_engine"
 def _simulated() -> Callable[..., ConnectEngine]:
     from settlement_core.engines.simulated import simulated_engine  # noqa: PLC0415 - only what is used
 
-    def make(*, ledger: str, address: str, poll_interval_s: str = "0.1") -> ConnectEngine:
-        return simulated_engine(ledger, address, poll_interval_s=float(poll_interval_s))
+    def make(*, ledger: str, address: str, poll_interval_s: str = "0.1", asset: str = "") -> ConnectEngine:
+        return simulated_engine(ledger, address, poll_interval_s=float(poll_interval_s), asset=asset)
 
     return make
 

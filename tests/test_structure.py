@@ -19,6 +19,7 @@ FLOORS = [
     ("values",),
     ("abc",),
     ("core",),
+    ("outbound",),
     ("stores", "connector", "engines", "observers", "archive"),
     ("auditing", "store_urls", "targets", "migration_rows"),
     ("http", "migration", "restoring", "conformance"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from settlement_core.cli.terminal import accept_any_encoding
 from settlement_core.values.errors import SettlementError
 from settlement_core.values.texts import visible_text
 
@@ -61,6 +62,11 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, sentence) for name, (_, sentence) in _COMMANDS.items()])
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line."""
+        accept_any_encoding()
+        return super().main(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
@@ -87,5 +93,5 @@ def main() -> None:
         settlement-core audit                     is my money all right?
 
     Options can also be given as environment variables, which the commands' help names: --connector-url is
-    SETTLEMENT_CONNECTOR_URL.
+    SETTLEMENT_CONNECTOR_URL. What the command line says goes before what the environment says.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -14,11 +13,11 @@ from typing import Any
 
 import click
 
+from settlement_core.cli.deciding import by_option, reason_option
 from settlement_core.cli.printing import add_row, count, make_table, print_table, say
-from settlement_core.cli.secrets import URL
 from settlement_core.cli.source import Source, open_source
+from settlement_core.cli.target import Target, target_options
 from settlement_core.cli.types import AMOUNT
-from settlement_core.store_urls import DEFAULT_STORE
 from settlement_core.values.errors import LocalError
 from settlement_core.values.records import AttemptState
 
@@ -39,32 +38,11 @@ _UNCLOSED = tuple(state.value for state in AttemptState if state is not AttemptS
 def on_books(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say whose books, and the opened books as its first argument."""
 
-    @click.option(
-        "--store",
-        envvar="SETTLEMENT_STORE",
-        type=URL,
-        help="The store of a server that is not running, such as sqlite:settlement.db; @FILE if a file holds its URL.",
-    )
-    @click.option(
-        "--admin-url",
-        envvar="SETTLEMENT_ADMIN_URL",
-        type=URL,
-        help="The operator's API of a running server.  [default: http://127.0.0.1:3001, if it answers]",
-    )
-    @click.option(
-        "--token-file",
-        envvar="SETTLEMENT_ADMIN_TOKEN_FILE",
-        type=click.Path(exists=True, dir_okay=False),
-        help="A file with the bearer token to show it; or set SETTLEMENT_ADMIN_TOKEN.",
-    )
+    @target_options
     @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
     @wraps(command)
-    def with_books(
-        *, store: str | None, admin_url: str | None, token_file: str | None, as_json: bool, **rest: Any
-    ) -> None:
-        books: AbstractContextManager[Source] = open_source(
-            store=store, admin_url=admin_url, default_store=DEFAULT_STORE, token_file=token_file
-        )
+    def with_books(*, target: Target, as_json: bool, **rest: Any) -> None:
+        books: AbstractContextManager[Source] = open_source(target)
         with books as source:
             command(source, as_json=as_json, **rest)
 
@@ -84,7 +62,8 @@ def accounts(source: Source, *, as_json: bool) -> None:
     if as_json:
         say(json.dumps(found))
         return
-    table = make_table("account", "state", "", "entered", "queued", "open", "settled", "in doubt / held")
+    names = ("entered", "queued", "open", "settled", "in doubt / held")
+    table = make_table("account", "state", "direction", *names)
     for account in found:
         state = account["state"] + (f", {account['step']}".replace("_", " ") if account["step"] else "")
         state += ", paused" if account["paused"] else ""
@@ -94,7 +73,7 @@ def accounts(source: Source, *, as_json: bool) -> None:
                 first = (account["id"], state) if direction == "outgoing" else ("", "")
                 figures = [sums[name] for name in ("entered", "queued", "open", "settled", parked)]
                 add_row(table, *first, direction, *figures)
-    print_table(table, count(len(found), "account"))
+    print_table(table, count(len(found), "account"), asset=source.asset())
 
 
 @click.command()
@@ -121,12 +100,13 @@ def attempts(source: Source, *, as_json: bool, account: str | None, states: tupl
     if as_json:
         say(json.dumps(found))
         return
-    table = make_table("attempt", "account", "", "amount", "settled", "state", "since", "why")
+    names = ("attempt", "account", "direction", "amount", "settled", "state", "since", "why")
+    table = make_table(*names, drops=("since", "settled", "why"))
     for a in found:
         when = datetime.fromtimestamp(a["closed_at"] or a["claimed_at"], UTC).isoformat(" ", "seconds")
         state = a["state"].replace("_", " ")
         add_row(table, a["id"], a["account"], a["direction"], a["amount"], a["settled"] or "", state, when, a["reason"])
-    print_table(table, count(len(found), "attempt"))
+    print_table(table, count(len(found), "attempt"), asset=source.asset())
 
 
 @click.command()
@@ -135,8 +115,8 @@ def attempts(source: Source, *, as_json: bool, account: str | None, states: tupl
 @click.option("--all", "everything", is_flag=True, help="All of it moved.")
 @click.option("--nothing", is_flag=True, help="None of it moved: all of it is queued again.")
 @click.option("--release", is_flag=True, help="Only a held credit: offer it to the connector again under the same key.")
-@click.option("--reason", required=True, help="How you know; kept with the attempt.")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept with the attempt.")
+@reason_option("How you know; kept with the attempt.")
+@by_option("the attempt")
 @on_books
 def resolve(source: Source, *, as_json: bool, attempt_id: str, reason: str, by: str, **said: Any) -> None:
     """Say what became of an attempt in doubt (did the payment happen?) or held (did the connector credit it?).
@@ -163,8 +143,8 @@ def resolve(source: Source, *, as_json: bool, attempt_id: str, reason: str, by: 
 @click.command()
 @click.option("--account", help="All that are held of this account.")
 @click.option("--all-held", is_flag=True, help="All that are held.")
-@click.option("--reason", required=True, help="What was wrong, and is not any more; kept with each attempt.")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept with each attempt.")
+@reason_option("What was wrong, and is not any more; kept with each attempt.")
+@by_option("each attempt")
 @on_books
 def release(source: Source, *, as_json: bool, account: str | None, all_held: bool, reason: str, by: str) -> None:
     """Offer held credits to the connector again, each under its own key: all of them, or those of one account.
@@ -193,8 +173,8 @@ def release(source: Source, *, as_json: bool, account: str | None, all_held: boo
 )
 @click.option("--not-ours-below", type=AMOUNT, help="All of less than this amount that waits is nobody's of ours.")
 @click.option("--decided", is_flag=True, help="List also what was assigned, or is not ours.")
-@click.option("--reason", default="", help="How you know whose it is, or that it is not ours; kept.")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept.")
+@reason_option("How you know whose it is, or that it is not ours; kept.", required=False)
+@by_option()
 @on_books
 def suspense(source: Source, *, as_json: bool, decided: bool, reason: str, by: str, **said: Any) -> None:
     """List money that arrived and whose owner the engine cannot tell; --assign says whose it is.
@@ -216,12 +196,12 @@ def suspense(source: Source, *, as_json: bool, decided: bool, reason: str, by: s
         return
     if done:
         say(done)
-    table = make_table("settlement", "amount", "state", "arrived", "details")
+    table = make_table("settlement", "amount", "state", "arrived", "details", drops=("arrived", "details"))
     for item in found:
         when = datetime.fromtimestamp(item["reported_at"], UTC).isoformat(" ", "seconds")
         add_row(table, item["settlement_id"], item["amount"], _fate(item), when, json.dumps(item["details"]))
     waiting = sum(item["state"] == "waiting" for item in found)
-    print_table(table, f"{count(waiting, 'settlement')} without an owner")
+    print_table(table, f"{count(waiting, 'settlement')} without an owner", asset=source.asset())
 
 
 def _decide_on_suspense(
@@ -264,18 +244,18 @@ def audit(source: Source, *, as_json: bool) -> None:
     if as_json:
         say(json.dumps(report))
     else:
-        _print_audit(report)
+        _print_audit(report, source.asset())
     if not report["ok"]:
         sys.exit(1)
 
 
-def _print_audit(report: dict[str, Any]) -> None:
+def _print_audit(report: dict[str, Any], asset: str) -> None:
     table = make_table("", "entered", "queued", "open", "settled", "in doubt / held")
     for direction in ("outgoing", "incoming"):
         add_row(table, direction, *(report[direction][n] for n in ("entered", "queued", "open", "settled", "parked")))
     entries = "1 entry" if report["entries"] == 1 else f"{report['entries']} entries"
     accounts, attempts = count(len(report["accounts"]), "account"), count(report["attempts"], "attempt")
-    print_table(table, f"{accounts}, {entries}, {attempts}")
+    print_table(table, f"{accounts}, {entries}, {attempts}", asset=asset)
     for kind, what in (("in_doubt", "in doubt"), ("held", "held")):
         for a in report[kind]:
             say(f"{what}: {a['amount']} of account {a['account']}, attempt {a['attempt_id']}: {a['reason']}")

@@ -3,21 +3,51 @@
 from __future__ import annotations
 
 import os
-import ssl
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 
+from settlement_core.outbound.blocking import CertificateRefused, open_blocking_client
+from settlement_core.outbound.trust import make_trust
+from settlement_core.outbound.urls import check_url
 from settlement_core.values.errors import LocalError
 
-__all__ = ["answers", "open_client"]
+__all__ = ["Credentials", "answers", "open_client"]
+
+STREAMED = frozenset({"events", "backup"})
+"""What is followed, or copied to a file, for as long as it comes."""
 
 
-def open_client(url: str, token_file: str | None) -> httpx2.Client:
-    """Return a client that shows a server the token of a file, or else of the environment, if there is one."""
-    token = _token(token_file or os.environ.get("SETTLEMENT_ADMIN_TOKEN_FILE"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What a server is shown, and whom it must be certified by; each a file.
+
+    Attributes:
+        token_file: holds the operator's bearer token; None means the one of SETTLEMENT_ADMIN_TOKEN, if there is one.
+        authorities: PEM certificates, the only ones to trust; None means those of SSL_CERT_FILE, or the public ones.
+        certificate: our client certificate and its key.
+    """
+
+    token_file: str | None = None
+    authorities: str | None = None
+    certificate: str | None = None
+
+
+def open_client(url: str, credentials: Credentials) -> httpx2.Client:
+    """Return a client for a server's operator API."""
+    token = _token(credentials.token_file)
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    return httpx2.Client(base_url=url, timeout=60, trust_env=False, headers=headers, verify=_trust())
+    target = check_url(url, "admin URL", example="http://127.0.0.1:3001")
+    # the environment may name them for a server that is asked without TLS now
+    files = credentials if target.over_tls else Credentials()
+    return open_blocking_client(
+        target,
+        trust=make_trust(target, ca_file=files.authorities, client_certificate=files.certificate),
+        ca_option="--admin-ca",
+        streamed=STREAMED,
+        headers=headers,
+    )
 
 
 def _token(path: str | None) -> str | None:
@@ -34,26 +64,12 @@ def _token(path: str | None) -> str | None:
     return token or None
 
 
-def _trust() -> ssl.SSLContext | bool:
-    """Return whom to trust over TLS, and the certificate to show, where the environment says so."""
-    authorities = os.environ.get("SETTLEMENT_ADMIN_CA")
-    certificate = os.environ.get("SETTLEMENT_ADMIN_CERTIFICATE")
-    if not authorities and not certificate:
-        return True
-    try:
-        context = ssl.create_default_context(cafile=authorities or None)
-        if certificate:
-            # an empty password makes an encrypted key an error, where None would ask the terminal
-            context.load_cert_chain(certificate, password="")
-    except (OSError, ValueError) as problem:
-        raise LocalError(f"cannot use SETTLEMENT_ADMIN_CA or SETTLEMENT_ADMIN_CERTIFICATE: {problem}") from None
-    return context
-
-
 def answers(client: httpx2.Client) -> bool:
     """Tell whether a server of ours is there."""
     try:
         answer = client.get("/statistics")
+    except CertificateRefused:
+        return True  # whose store is not to be opened
     except httpx2.TransportError:
         return False
     # a server that refuses us is no less one

@@ -42,6 +42,11 @@ def follow(client: httpx2.Client, url: str) -> Iterator[Heard]:
                 for heard in events_of(answer.iter_lines()):
                     last = heard.event_id or last
                     yield heard
+        except httpx2.ReadTimeout:
+            if not reached:
+                raise LocalError(
+                    f"no events come from {url}: a proxy on the way keeps them back (nginx: proxy_buffering off)"
+                ) from None
         except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as problem:
             if not reached:
                 raise LocalError(f"no server answers at {url}: {problem}") from None

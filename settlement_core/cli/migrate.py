@@ -6,7 +6,6 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import fields
-from pathlib import Path
 
 import click
 
@@ -15,7 +14,7 @@ from settlement_core.cli.printing import make_table, print_table, say
 from settlement_core.cli.secrets import URL, without_secrets
 from settlement_core.migration import MigrationReport, Route, examine
 from settlement_core.migration import migrate as move
-from settlement_core.store_urls import open_store
+from settlement_core.store_urls import open_store, sqlite_path
 from settlement_core.values.errors import LocalError
 from settlement_core.values.sealing import SEAL, refuse_sealed
 
@@ -75,9 +74,8 @@ def _open_new(old: Store, destination: str) -> Store:
 
 def _shown(url: str) -> str:
     """Return a store's URL as a person may read it anywhere: a path from the root, and no password."""
-    scheme, _, rest = url.partition(":")
-    if scheme == "sqlite":
-        return f"sqlite:{Path(rest.removeprefix('//') if rest.startswith('///') else rest).absolute()}"
+    if url.startswith("sqlite:"):
+        return f"sqlite:{sqlite_path(url)}"
     return without_secrets(url)
 
 

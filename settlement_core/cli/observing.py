@@ -30,6 +30,18 @@ _OPTIONS = [
         help="A file with the secret that signs them, of 16 characters or more; or set SETTLEMENT_WEBHOOK_SECRET.",
     ),
     option(
+        "--webhook-ca",
+        type=FILE,
+        help="A PEM file of the only authorities to trust for it, instead of those of SSL_CERT_FILE or the system's.",
+    ),
+    option(
+        "--webhook-proxy",
+        metavar="URL",
+        type=URL,
+        help="The HTTP proxy through which webhooks leave; @FILE if a file holds the URL, as of one with a password. "
+        "None is taken from HTTPS_PROXY.",
+    ),
+    option(
         "--otel",
         is_flag=True,
         help="Trace settlements with OpenTelemetry, over OTLP/HTTP, to the collector that OTEL_EXPORTER_OTLP_… name.",
@@ -50,7 +62,8 @@ async def open_webhooks_if_asked(settings: dict[str, Any]) -> AsyncIterator[Webh
     if settings["webhook_url"] is None:
         yield None
         return
-    async with open_webhooks(settings["webhook_url"], _secret(settings)) as webhooks:
+    ca_file, proxy = settings["webhook_ca"], settings["webhook_proxy"]
+    async with open_webhooks(settings["webhook_url"], _secret(settings), ca_file=ca_file, proxy=proxy) as webhooks:
         yield webhooks
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from settlement_core.cli.secrets import warn_of_exposed
+from settlement_core.cli.types import AMOUNT
 from settlement_core.http.gate import AccessRules
 from settlement_core.server import ADMIN_ACCESS, SECRET_PATH
 from settlement_core.values.errors import LocalError
@@ -62,12 +63,19 @@ _OPTIONS = [
     option("--admin-client-ca", type=FILE, help="PEM authorities: operators must show a certificate of theirs."),
     option("--admin-tokens", type=FILE, help="Bearer tokens of operators, like --tokens; in a browser, the password."),
     option(
+        "--four-eyes-above",
+        type=AMOUNT,
+        help="Decisions of operators about more than this, in standard units, need the confirmation of a second token: "
+        "they are carried out once two of --admin-tokens have sent the same.",
+    ),
+    option(
         "--allowed-host",
         "allowed_hosts",
         multiple=True,
         metavar="NAME",
-        help="A name by which clients call this server (Host header), besides --host, localhost and addresses; may "
-        "be repeated, the variable separates by spaces.",
+        help="A name by which clients call this server (Host header), besides --host, localhost and addresses. Pages "
+        "whose Origin has this name may ask, on any port and behind any proxy. May be repeated; the variable separates "
+        "by spaces.",
     ),
     option(
         "--insecure-listen",
@@ -116,6 +124,7 @@ def read_access(settings: dict[str, Any]) -> dict[str, Any]:
         "admin_keyfile": settings["admin_keyfile"],
         "admin_ca_certs": settings["admin_client_ca"],
         "insecure_listen": settings["insecure_listen"],
+        "four_eyes_above": settings["four_eyes_above"],
         "access": AccessRules(
             tokens=settings["tokens"],
             allowed_hosts=names,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from settlement_core.cli.tables import Listing, as_text
+from settlement_core.cli.terminal import representable
 from settlement_core.values.texts import visible_text
 
 __all__ = ["add_row", "as_text", "console", "count", "make_table", "print_table", "say"]
@@ -21,25 +24,18 @@ def say(sentence: str, *, err: bool = False) -> None:
     click.echo(visible_text(sentence), err=err)
 
 
-def make_table(*columns: str) -> Table:
-    """Return a table whose amounts and ids stay whole."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        figures = column in {"amount", "entered", "queued", "open", "settled", "in doubt / held"}
-        # an id that is broken into lines cannot be copied into the next command
-        whole = figures or column in {"attempt", "settlement"}
-        table.add_column(column, justify="right" if figures else "left", overflow="fold", no_wrap=whole)
-    return table
+_SUMS = ("entered", "open", "settled", "queued")
+"""What a narrow table of sums lacks, the first to go first: never what waits for a decision."""
 
 
-def add_row(table: Table, *cells: str) -> None:
+def make_table(*columns: str, drops: Sequence[str] = _SUMS) -> Listing:
+    """Return a table whose amounts and ids stay whole; a narrow one lacks the columns `drops`, from the first on."""
+    return Listing(columns, drops)
+
+
+def add_row(table: Listing | Table, *cells: str) -> None:
     """Add a row of plain text: what strangers wrote is no markup, and moves no cursor."""
-    table.add_row(*map(as_text, cells))
-
-
-def as_text(written: str, style: str = "") -> Text:
-    """Return text as it is, whatever line breaks or terminal codes it brings from outside."""
-    return Text(visible_text(written), style=style)
+    table.add_row(*(as_text(representable(cell)) for cell in cells))
 
 
 def count(number: int, what: str) -> str:
@@ -47,8 +43,9 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def print_table(table: Table, summary: str) -> None:
-    """Print a table, unless it is empty, and a line below it."""
+def print_table(table: Listing, summary: str, *, asset: str = "") -> None:
+    """Print a table, unless it is empty, and a line below it, which says what amounts are in."""
+    summary += f"; amounts in {asset}" if asset else ""
     if table.row_count:
         console().print(table)
     say(summary)

@@ -27,7 +27,7 @@ from settlement_core.cli.secrets import URL, read_setting, warn_of_exposed, with
 from settlement_core.cli.types import AMOUNT, DAYS, SECONDS
 from settlement_core.cli.workers import Bell, Place, keep_workers, my_place
 from settlement_core.connector import open_connector
-from settlement_core.core.config import DAY_S, CoreConfig
+from settlement_core.core.config import CoreConfig
 from settlement_core.core.effects import describe
 from settlement_core.http.process import collect_garbage_rarely, raise_file_limit
 from settlement_core.http.requests import Dialect
@@ -36,6 +36,7 @@ from settlement_core.observers.several import SeveralObservers
 from settlement_core.server import ServerAddresses, ServerConfig, start_server
 from settlement_core.store_urls import DEFAULT_STORE, open_store
 from settlement_core.targets import load_target
+from settlement_core.values.backoff import DAY_S
 from settlement_core.values.errors import LocalError
 
 __all__ = ["serve"]
@@ -187,12 +188,13 @@ _PORT = click.IntRange(-1, 65535)
 def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
     """Serve a settlement engine to a connector (RFC 0038), until SIGTERM or Ctrl-C.
 
-    TARGET says what settles: a file and the function in it that makes the engine (my_engine.py:connect_engine), a
-    module and its function (package.module:connect_engine), or a shipped engine:
+    TARGET, or the variable SETTLEMENT_TARGET, says what settles: a file and the function in it that makes the engine
+    (my_engine.py:connect_engine), a module and its function (package.module:connect_engine), or a shipped engine:
 
     \b
         simulated   a ledger in a file: -o ledger=PATH -o address=NAME
         ethereum    ether or a token: -o chain_id=N -o node=URL -o key_file=PATH [-o token=0x…]
+                    or SETTLEMENT_ETHEREUM_NODE, SETTLEMENT_ETHEREUM_KEY, SETTLEMENT_ETHEREUM_PASSWORD
 
     Prints one line with its URLs once it listens. SIGTERM answers new requests with 503, lets payments under way
     end, and exits 0; a second one cuts them (they are looked at again at the next start). SIGHUP reads certificates
@@ -286,6 +288,7 @@ async def _serve(
         notify_service_manager(READY)
         # which, if it is one of several machines', knows its URL without passwords
         name = getattr(store, "name", settings["store"])
+        name += ", which was created now" if getattr(store, "created", False) else ""
         if place is not None:
             place.tell(url=addresses.url, admin_url=addresses.admin_url, store=name)
             return

@@ -18,10 +18,12 @@ from settlement_core.auditing.audit import audit
 from settlement_core.cli.client import answers, open_client
 from settlement_core.cli.following import Heard, follow
 from settlement_core.cli.secrets import without_secrets
+from settlement_core.cli.target import Target
 from settlement_core.core.backups import require_restorable
 from settlement_core.http import views
 from settlement_core.store_urls import open_store
 from settlement_core.values.asked import checked
+from settlement_core.values.assets import ASSET
 from settlement_core.values.commands import (
     Applied,
     Assign,
@@ -42,8 +44,6 @@ from settlement_core.values.sealing import SEAL, refuse_sealed
 __all__ = ["Source", "open_source"]
 
 PAGE = 500
-
-USUAL_ADMIN_URL = "http://127.0.0.1:3001"
 
 PATIENCE = 30
 """How many times a request is repeated, a second apart, that a server found one too many."""
@@ -106,6 +106,10 @@ class Source(Protocol):
         """Make a copy of the store in a new file; return its size in bytes."""
         ...
 
+    def asset(self) -> str:
+        """Return the label of what amounts are in, or ""."""
+        ...
+
     def engine(self) -> dict[str, Any]:
         """Return what the engine tells of its ledger."""
         ...
@@ -139,24 +143,19 @@ def open_new(path: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def open_source(
-    *, store: str | None, admin_url: str | None, default_store: str, token_file: str | None = None
-) -> Iterator[Source]:
-    """Give the books: the named store or server; if neither is named, the usual server, or else the usual store.
-
-    A server is shown the token of `token_file`, or else of the environment, if there is one.
-    """
-    url = admin_url or USUAL_ADMIN_URL
-    shown = without_secrets(url)
-    if store is None:
-        with open_client(url, token_file) as client:
-            if admin_url is not None or answers(client):
+def open_source(target: Target) -> Iterator[Source]:
+    """Give the books that a command is about; raises `LocalError` with one sentence if they cannot be had."""
+    shown = without_secrets(target.admin_url)
+    if target.ask_server:
+        with open_client(target.admin_url, target.credentials) as client:
+            if target.store is None or answers(client):
                 yield _Server(client, shown)
                 return
+    assert target.store is not None
     try:
-        books = open_store(store or default_store, create=False)
+        books = open_store(target.store, create=False)
     except LocalError as problem:
-        if store is not None:
+        if not target.ask_server:
             raise
         raise LocalError(f"no server answers at {shown}, and {problem}; say --admin-url or --store") from None
     try:
@@ -245,6 +244,9 @@ class _Stopped:
 
     def back_up(self, path: str) -> int:
         return require_restorable(self._store).back_up(path).stat().st_size
+
+    def asset(self) -> str:
+        return str(self._ask(ASSET) or "")
 
     def engine(self) -> dict[str, Any]:
         raise LocalError("only a running engine can tell; start its server, or say --admin-url")
@@ -353,6 +355,10 @@ class _Server:
 
     def settle(self, account_id: str) -> None:
         self._request("POST", f"/accounts/{quote(account_id, safe='')}/settle")
+
+    def asset(self) -> str:
+        # a server of an earlier version has none
+        return str(self._request("GET", "/statistics").get("asset", ""))
 
     def engine(self) -> dict[str, Any]:
         found: dict[str, Any] = self._request("GET", "/engine")

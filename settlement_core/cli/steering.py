@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from typing import Any
 
 import click
 
 from settlement_core.cli.books import every, on_books
+from settlement_core.cli.deciding import by_option, reason_option
 from settlement_core.cli.printing import count, say
 from settlement_core.cli.source import Source
 from settlement_core.restoring import RESTORED_BY
@@ -18,8 +18,8 @@ __all__ = ["pause", "resume", "settle"]
 
 @click.command()
 @click.argument("account")
-@click.option("--reason", required=True, help="Why; kept with the account.")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept with the account.")
+@reason_option("Why; kept with the account.")
+@by_option("the account")
 @on_books
 def pause(source: Source, *, as_json: bool, account: str, reason: str, by: str) -> None:
     """Begin nothing new with ACCOUNT: what it owes waits, and so does what its peer paid, until you resume it.
@@ -32,8 +32,8 @@ def pause(source: Source, *, as_json: bool, account: str, reason: str, by: str) 
 @click.command()
 @click.argument("account", required=False)
 @click.option("--restored", is_flag=True, help="Instead of ACCOUNT: all accounts that were paused as restored books.")
-@click.option("--reason", required=True, help="Why; kept with the account.")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Who says so; kept with the account.")
+@reason_option("Why; kept with the account.")
+@by_option("the account")
 @on_books
 def resume(source: Source, *, as_json: bool, account: str | None, restored: bool, reason: str, by: str) -> None:
     """Go on with a paused ACCOUNT, beginning with what has waited.

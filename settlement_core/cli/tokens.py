@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from settlement_core.cli.printing import say
-from settlement_core.http.tokens import NAME, hash_line, new_token
+from settlement_core.http.tokens import DECIDE, NAME, ROLES, hash_line, new_token
 from settlement_core.values.errors import LocalError
 
 __all__ = ["token"]
@@ -29,7 +29,14 @@ def _check_name(ctx: click.Context, param: click.Parameter, value: Any) -> str:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Add its hash to this file, which serve --tokens or --admin-tokens reads; else it is printed, too.",
 )
-def token(name: str, path: Path | None) -> None:
+@click.option(
+    "--role",
+    type=click.Choice(ROLES),
+    default=DECIDE,
+    show_default=True,
+    help="What an operator's token may do: read only, without backups, or decide as well.",
+)
+def token(name: str, path: Path | None, role: str) -> None:
     """Make a bearer token, and show it once.
 
     NAME says whose it is; it stands in logs. A server keeps the token's hash only, so a copy of its file lets nobody
@@ -41,7 +48,7 @@ def token(name: str, path: Path | None) -> None:
         settlement-core serve my_engine.py --tokens tokens
     """
     fresh = new_token()
-    line = hash_line(name, fresh)
+    line = hash_line(name, fresh, role)
     if path is None:
         say(f"token  {fresh}")
         say(f"line   {line}")

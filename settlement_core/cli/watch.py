@@ -13,13 +13,13 @@ from typing import Any
 import click
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from settlement_core.cli.books import on_books
 from settlement_core.cli.following import Heard
 from settlement_core.cli.printing import add_row, as_text, count, make_table, say
 from settlement_core.cli.source import Source
+from settlement_core.cli.tables import Listing
 
 __all__ = ["watch"]
 
@@ -144,7 +144,7 @@ def verdict_of(summary: dict[str, Any]) -> Text:
     return as_text(f"{engine}, {accounts}: {said}", style=style)
 
 
-def _sums(summary: dict[str, Any]) -> Table:
+def _sums(summary: dict[str, Any]) -> Listing:
     table = make_table("", "entered", "queued", "open", "settled", "in doubt / held")
     for direction, parked in (("outgoing", "in_doubt"), ("incoming", "held")):
         sums = summary[direction]
@@ -152,7 +152,7 @@ def _sums(summary: dict[str, Any]) -> Table:
     return table
 
 
-def _waiting(summary: dict[str, Any], attempts: list[dict[str, Any]]) -> Iterator[Text | Table]:
+def _waiting(summary: dict[str, Any], attempts: list[dict[str, Any]]) -> Iterator[Text | Listing]:
     for halted in summary["halted"]:
         yield as_text(f"{halted['account']} {halted['direction']} halted: {halted['reason']}", style="bold red")
     if attempts:
@@ -163,7 +163,7 @@ def _waiting(summary: dict[str, Any], attempts: list[dict[str, Any]]) -> Iterato
         yield table
 
 
-def _retrying(summary: dict[str, Any]) -> Iterator[Text | Table]:
+def _retrying(summary: dict[str, Any]) -> Iterator[Text | Listing]:
     lanes = summary["retrying"]["lanes"][:ACCOUNTS]
     if lanes:
         table = make_table("tried again", "", "failures", "next", "why")

@@ -294,10 +294,9 @@ class _Crew:
     def _line(self) -> str:
         admin = ", ".join(f"{told['admin_url']}" for _, told in sorted(self._told.items()) if told["admin_url"])
         said = f", admin {admin}" if admin else ""
-        first = self._told[0]
-        return (
-            f"settlement engine {self._target} on {first['url']}, {self._count} workers{said}, store {first['store']}"
-        )
+        # any of them may be the one that created it
+        store = max((str(told["store"]) for told in self._told.values()), key=len)
+        return f"settlement engine {self._target} on {self._told[0]['url']}, {self._count} workers{said}, store {store}"
 
 
 def _signal_name(number: int) -> str:

@@ -8,12 +8,10 @@ from decimal import Decimal
 from math import inf
 
 from settlement_core.values.amounts import MAX_SCALE, check_amount, floor
-from settlement_core.values.backoff import CREDIT_BACKOFF, SETTLE_BACKOFF, Backoff
+from settlement_core.values.backoff import CREDIT_BACKOFF, DAY_S, SETTLE_BACKOFF, Backoff
 from settlement_core.values.records import Attempt
 
 __all__ = ["CoreConfig"]
-
-DAY_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,6 @@ from settlement_core.values.errors import (
     UnknownAccount,
 )
 from settlement_core.values.events import (
-    CoreStarted,
     DecisionTaken,
     EngineMisbehaved,
     MessageFailed,
@@ -87,6 +86,8 @@ class Core:
         self._context = context
         self._supervisor = supervisor
         self._refusing = False
+        self.announce = context.observe
+        """Has the observers receive an event of whoever stands in front of the core."""
 
     def __repr__(self) -> str:
         state = "stopping" if self._refusing else "running"
@@ -215,6 +216,7 @@ class Core:
             partitions=self._context.sharing.partitions,
             partitions_held=len(self._context.sharing.held),
             clock_jumped_s=self._context.clock.jumped_s,
+            asset=self._context.engine.asset,
         )
 
     async def engine_status(self) -> dict[str, Any]:
@@ -387,7 +389,7 @@ async def open_core(
                 chance=chance,
             )
             supervisor.start(tasks, context, store)
-            context.observe(CoreStarted(engine=engine.name, verifiable=engine.verifiable is not None))
+            context.observe(engine.started())
             core = Core(context, supervisor, store)
             try:
                 yield core

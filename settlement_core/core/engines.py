@@ -11,7 +11,9 @@ import anyio
 
 from settlement_core.abc import AccountServices, ConnectEngine, SettlementEngine, VerifiableEngine
 from settlement_core.values.amounts import MAX_SCALE
+from settlement_core.values.assets import MAX_LABEL, is_label
 from settlement_core.values.errors import InvalidEngine
+from settlement_core.values.events import CoreStarted
 
 __all__ = ["ConnectedEngine", "open_engine"]
 
@@ -47,6 +49,14 @@ class ConnectedEngine:
         scale = self.asset_scale
         if scale is not None and (type(scale) is not int or not 0 <= scale <= MAX_SCALE):
             raise InvalidEngine(self.name, f"its asset_scale is {scale!r}, not an integer from 0 to {MAX_SCALE}")
+        self.asset: str = getattr(engine, "asset", None) or ""
+        if type(self.asset) is not str or not is_label(self.asset):
+            found = f"{self.asset!r:.60}"
+            raise InvalidEngine(self.name, f"its asset is {found}, not a word of up to {MAX_LABEL} visible signs")
+
+    def started(self) -> CoreStarted:
+        """Return the event that a core begins to settle with it."""
+        return CoreStarted(engine=self.name, verifiable=self.verifiable is not None, asset=self.asset)
 
 
 def _optional(engine: object, name: str) -> Callable[..., Awaitable[Any]] | None:

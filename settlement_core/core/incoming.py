@@ -13,6 +13,7 @@ from functools import partial
 import anyio
 
 from settlement_core.abc import Acknowledged, CreditOutcome, Refused, Unanswered
+from settlement_core.core.credit_answers import Answers, ask_answers, keep_answers, read_answers
 from settlement_core.core.crediting import Turn
 from settlement_core.core.lane import Lane
 from settlement_core.core.offers import Offers
@@ -65,14 +66,14 @@ class IncomingLane(Lane):
     async def perform(self, attempt: Attempt, *, fresh: bool) -> None:
         """Offer the credit to the connector until it takes it, refuses it for good, or may have forgotten its key."""
         started = anyio.current_time()
-        offers = self._offers_of(attempt, fresh=fresh)
+        offers = await self._offers_of(attempt, fresh=fresh)
         blocked = False
         asked = anyio.current_time()
         while (turn := await self._take_turn()) is not None:
             began, wall = anyio.current_time(), self.context.now()
             outcome = await self._offer(attempt, offers, turn)
             if outcome is _TOO_LATE:
-                await self._hold(attempt, offers.why_held())
+                await self._hold(attempt, offers.why_held(), offers)
                 return
             if isinstance(outcome, Refused) and outcome.maybe_proxy and await self._was_credited_before():
                 if not blocked:
@@ -82,18 +83,19 @@ class IncomingLane(Lane):
             match outcome:
                 case Acknowledged():
                     await self._book(attempt, outcome, started)
+                    self._forget_answers(attempt, offers)
                     return
                 case Refused(reason):
-                    await self._hold(attempt, reason, before=offers.history())
+                    await self._hold_refused(attempt, reason, offers)
                     return
-                case Unanswered(reason, sent, retry_after_s):
-                    offers.add(reason, began=began, wall=wall, sent=sent)
+                case Unanswered(reason, _, retry_after_s):
+                    self._add(attempt, offers, outcome, began=began, wall=wall)
                     delay_s = max(self.failed(reason), retry_after_s or 0.0)
                     # the next turn may be waited for as long as this one, and tries are never more than an hour apart
                     longest_s = self.backoff.max_s - (anyio.current_time() - asked)
                     delay_s = min(delay_s, max(longest_s, self.backoff.first_s))
                     if offers.is_too_late(anyio.current_time() + delay_s):
-                        await self._hold(attempt, offers.why_held())
+                        await self._hold(attempt, offers.why_held(), offers)
                         return
                     await self.rest(delay_s, reason)
                     asked = anyio.current_time()
@@ -103,9 +105,14 @@ class IncomingLane(Lane):
             # no connector can know its key, so the next run need not wonder
             await self.close(attempt, ZERO)
 
-    def _offers_of(self, attempt: Attempt, *, fresh: bool) -> Offers:
+    async def _offers_of(self, attempt: Attempt, *, fresh: bool) -> Offers:
         call_s: float = getattr(self.context.connector, "timeout_s", 0.0)
         offers = Offers(memory_s=self.context.config.connector_memory_s, call_s=call_s)
+        if not fresh:
+            kept = read_answers(await self.context.journal.ask(ask_answers(self.account_id)), attempt.attempt_id)
+            offers.answers = kept or offers.answers
+        if self.reopened and attempt.resolved_by:
+            offers.answers.add(f"released by {attempt.resolved_by}: {attempt.reason}", wall=self.context.now())
         # who released it has said that it may be offered from now on
         if not fresh and not self.reopened:
             offers.assume_earlier(claimed_wall=attempt.claimed_at, wall=self.context.now(), at=anyio.current_time())
@@ -138,14 +145,34 @@ class IncomingLane(Lane):
         found = await self.context.journal.ask(Overview(account_id=self.account_id))
         return any(account.incoming.settled > 0 for account in found)
 
-    async def _hold(self, attempt: Attempt, reason: str, *, before: str = "") -> None:
-        """Park the credit; the books also say what was `before`, which helps to decide."""
+    async def _hold_refused(self, attempt: Attempt, reason: str, offers: Offers) -> None:
+        before = offers.history()
+        offers.answers.add(reason, wall=self.context.now())
+        await self._hold(attempt, f"{reason}; before that {before}" if before else reason, offers, event_says=reason)
+
+    async def _hold(self, attempt: Attempt, reason: str, offers: Offers, *, event_says: str = "") -> None:
+        """Park the credit, with all that helps to decide about it; an event may say less."""
         held = CreditHeld(
-            account_id=self.account_id, attempt_id=attempt.attempt_id, amount=attempt.amount, reason=reason
+            account_id=self.account_id,
+            attempt_id=attempt.attempt_id,
+            amount=attempt.amount,
+            reason=event_says or reason,
         )
-        kept = f"{reason}; before that {before}" if before else reason
-        await self.park(attempt, kept, partial(self.context.observe, held))
+        self._keep_answers(attempt, offers.answers)
+        await self.park(attempt, reason, partial(self.context.observe, held))
         self.succeeded()
+
+    def _add(self, attempt: Attempt, offers: Offers, answer: Unanswered, *, began: float, wall: float) -> None:
+        if offers.add(answer.reason, began=began, wall=wall, sent=answer.sent):
+            self._keep_answers(attempt, offers.answers)
+
+    def _forget_answers(self, attempt: Attempt, offers: Offers) -> None:
+        if str(offers.answers):
+            self._keep_answers(attempt, None)
+
+    def _keep_answers(self, attempt: Attempt, answers: Answers | None) -> None:
+        """Have the store keep the answers so far, for whoever offers or decides about the credit later."""
+        self.context.journal.submit(keep_answers(self.account_id, attempt.attempt_id, answers))
 
     async def _book(self, attempt: Attempt, answer: Acknowledged, started: float) -> None:
         """Record what was credited; the rest is queued, until it adds up to what the connector can count."""

@@ -5,14 +5,11 @@ Invariant: no offer begins so late that it could arrive once the connector may h
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from math import inf
 
-__all__ = ["Offers"]
+from settlement_core.core.credit_answers import Answers, written_time
 
-LAST_ANSWERS = 3
-"""Answers that are shown to an operator."""
+__all__ = ["Offers"]
 
 
 class Offers:
@@ -27,9 +24,10 @@ class Offers:
         self._memory_s = memory_s
         # a long timeout must leave room for another offer within a short memory
         self._call_s = 0.0 if memory_s is None else min(call_s, memory_s / 2)
+        self.answers = Answers()
+        """All that is known of, also from earlier runs."""
         self._count = 0
         self._since: float | None = None
-        self._answers: deque[str] = deque(maxlen=LAST_ANSWERS)
         self._earlier_run_from: float | None = None
         self._first: float | None = None
 
@@ -55,14 +53,14 @@ class Offers:
         self._earlier_run_from = claimed_wall
         self._first = at - (wall - claimed_wall) if wall >= claimed_wall else -inf
 
-    def add(self, answer: str, *, began: float, wall: float, sent: bool) -> None:
-        """Count an offer that began then and was not heard."""
+    def add(self, answer: str, *, began: float, wall: float, sent: bool) -> bool:
+        """Count an offer that began then and was not heard; return whether its answer is another one than before."""
         self._count += 1
-        self._answers.append(answer)
         if self._since is None:
             self._since = wall
         if sent and self._first is None:
             self._first = began
+        return self.answers.add(answer if sent else f"{answer} (not sent)", wall=wall)
 
     def why_held(self) -> str:
         """Return why the credit is not offered again."""
@@ -71,18 +69,12 @@ class Offers:
         )
 
     def history(self) -> str:
-        """Return how often, since when and with which last answers it was offered, or "" if it never was."""
+        """Return how often, since when and with which answers it was offered, or "" if it never was."""
         told = []
         if self._earlier_run_from is not None:
-            told.append(f"an earlier run may have offered it from {_written(self._earlier_run_from)} on")
+            told.append(f"an earlier run may have offered it from {written_time(self._earlier_run_from)} on")
         if self._since is not None:
             times = "once" if self._count == 1 else f"{self._count} times"
-            told.append(f"offered {times} since {_written(self._since)}; last answers: {' | '.join(self._answers)}")
-        return "; ".join(told)
-
-
-def _written(wall: float) -> str:
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(wall))
-    except (OverflowError, ValueError, OSError):
-        return f"{wall:.0f} s after 1970"
+            told.append(f"offered {times} since {written_time(self._since)}")
+        answers = str(self.answers)
+        return "; ".join([*told, f"answers in order: {answers}"] if answers else told)

@@ -18,8 +18,8 @@ from settlement_core.abc import InDoubt, Pending, Rejected, Settled, SettlementE
 from settlement_core.core.effects import Failed, perform
 from settlement_core.core.lane import Lane
 from settlement_core.values.amounts import ZERO, check_amount
-from settlement_core.values.backoff import HOUR_S, Backoff
-from settlement_core.values.commands import Applied, Claim, FinishStep, Note, Pause
+from settlement_core.values.backoff import DAY_S, HOUR_S, Backoff
+from settlement_core.values.commands import Applied, Claim, FinishStep, Note, Overview, Pause
 from settlement_core.values.errors import EngineError, InvalidAmount, SettlementFailed, UnknownAttempt
 from settlement_core.values.events import (
     AccountPaused,
@@ -29,6 +29,7 @@ from settlement_core.values.events import (
     PaymentRejected,
     SettlementInDoubt,
     SettlementRecorded,
+    StepDormant,
     StepFailed,
 )
 from settlement_core.values.json_text import decode_json, encode_json
@@ -47,13 +48,16 @@ _SHORTEST_PENDING_S = 0.01
 class OutgoingLane(Lane):
     """Settles what we owe the peer, and sets the account up first."""
 
-    __slots__ = ("_began", "_untried")
+    __slots__ = ("_began", "_step_fails_since", "_untried", "dormant")
     direction = Direction.OUTGOING
 
     def __init__(self, account_id: str, context: Context, *, lease: str) -> None:
         super().__init__(account_id, context, lease=lease)
         self._untried = ""
         """The attempt that we claimed first, and of which nothing was submitted yet."""
+        self._step_fails_since: float | None = None
+        self.dormant = False
+        """Whether a step has failed for a day in an account that owes nothing: it is still tried, without notice."""
 
     @property
     def backoff(self) -> Backoff:
@@ -270,15 +274,37 @@ class OutgoingLane(Lane):
         finished = FinishStep(account_id=self.account_id, step=step, lease=self.lease)
         ready = AccountReady(account_id=self.account_id, step=step)
         await self.context.journal.submit(finished, lambda *_: self.context.observe(ready)).wait()
+        self._step_fails_since, self.dormant = None, False
         self.succeeded()
 
     async def _rest_before(self, step: Step, reason: str) -> None:
+        if self._step_fails_since is None:
+            self._step_fails_since = anyio.current_time()
+        if anyio.current_time() - self._step_fails_since >= DAY_S and not await self._owes():
+            await self._rest_dormant(step, reason)
+            return
+        self.dormant = False
         delay_s = self.failed(f"{step} failed: {reason}")
         self.context.observe(
             StepFailed(account_id=self.account_id, step=step, reason=reason, failures=self._failures, delay_s=delay_s)
         )
         # a new request does not make the peer answer sooner, but being asked for the set-up again may
         await self.wait(delay_s, doing=f"backing off before {step}")
+
+    async def _owes(self) -> bool:
+        """Tell whether money waits for the step."""
+        found = await self.context.journal.ask(Overview(account_id=self.account_id))
+        return any(account.outgoing.queued > 0 for account in found)
+
+    async def _rest_dormant(self, step: Step, reason: str) -> None:
+        """Wait as long as a back-off may be; only the first time is an event."""
+        if not self.dormant:
+            self.dormant = True
+            self.context.observe(StepDormant(account_id=self.account_id, step=step, reason=reason))
+        self.context.outages[self.direction].leave(self)
+        # no money waits for it, so it is not counted among what is tried again
+        self._failures, self.error = 0, f"{step} failed: {reason}"
+        await self.wait(self.backoff.max_s, doing=f"dormant: {step} fails")
 
 
 def _shortfall(settled: Decimal, *, of: Decimal) -> str | None:

@@ -14,6 +14,7 @@ class CoreStatistics:
     """A snapshot of a running core: `partitions_held` of `partitions` are its part of the store it may share.
 
     `clock_jumped_s` is how far the wall clock jumped when it last did, None if it did not since the core was opened.
+    `asset` is the label of what the engine settles in, such as "EUR"; empty if it says none.
     """
 
     engine: str
@@ -27,3 +28,4 @@ class CoreStatistics:
     partitions: int
     partitions_held: int
     clock_jumped_s: float | None
+    asset: str = ""

@@ -20,6 +20,7 @@ from settlement_core.core.lane import Lane, LaneStatus
 from settlement_core.core.outgoing import OutgoingLane
 from settlement_core.core.sharing import Change
 from settlement_core.core.upkeep import run_upkeep
+from settlement_core.values.assets import keep_label
 from settlement_core.values.commands import Due, Entered, Nudge, Ring
 from settlement_core.values.errors import InvariantError, JournalEnded, LeaseLost, UnknownAccount
 from settlement_core.values.events import AccountHalted, CoreStopped, LeaseGone, PartitionsChanged, RecoveryFinished
@@ -51,6 +52,8 @@ class Supervisor:
     def start(self, tasks: TaskGroup, context: Context, store: Store) -> None:
         """Take up work in this task group, first of all what an earlier run, or another worker, left."""
         self._context, self._tasks = context, tasks
+        if context.engine.asset:
+            context.journal.submit(keep_label(context.engine.asset))
         context.at_rest = self._admit_next
         for direction, outage in context.outages.items():
             tasks.start_soon(outage.run, name=f"early tries of {direction}")

@@ -18,13 +18,14 @@ from werkzeug.exceptions import HTTPException
 
 from settlement_core.auditing.audit import AuditReport, audit_steps
 from settlement_core.core.core import Core
-from settlement_core.core.dismissing import dismiss_below
 from settlement_core.http import views
 from settlement_core.http.answering import MAX_PAGE, answering, read_flag, read_limit, response_of
 from settlement_core.http.app import make_quart
 from settlement_core.http.asgi import BODY_DEADLINE_S
 from settlement_core.http.backups import add_backup
+from settlement_core.http.callers import add_callers, token_shown
 from settlement_core.http.dashboard import add_dashboard
+from settlement_core.http.deciding import Deciding
 from settlement_core.http.events import add_events
 from settlement_core.http.finding import find_accounts
 from settlement_core.http.health import add_health
@@ -71,19 +72,22 @@ def create_admin_app(
     webhooks: Webhooks | None = None,
     feed: EventFeed | None = None,
     activity: Activity | None = None,
+    four_eyes_above: Decimal | None = None,
 ) -> Quart:
     """Return the app; what is not the dashboard, `/metrics` or `/events` is JSON, every error problem+json.
 
     `metrics`, `feed` and `activity` are what `/metrics`, `/events` and `/activity` show, and must observe the core; of
-    `webhooks` the first shows the queue.
+    `webhooks` the first shows the queue. Decisions about more than `four_eyes_above` need a second token.
     """
     app = make_quart()
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["BODY_TIMEOUT"] = BODY_DEADLINE_S
     app.register_error_handler(HTTPException, _refused_by_quart)
     _add_queries(app, core)
-    _add_actions(app, core)
-    _add_suspense(app, core)
+    deciding = Deciding(core, four_eyes_above)
+    _add_actions(app, core, deciding)
+    _add_suspense(app, core, deciding)
+    add_callers(app, deciding)
     _add_description(app)
     add_health(app, core)
     add_backup(app, core)
@@ -172,21 +176,15 @@ def _add_queries(app: Quart, core: Core) -> None:
         return asdict(core.statistics()) | {"lanes": lanes}
 
 
-def _add_actions(app: Quart, core: Core) -> None:
+def _add_actions(app: Quart, core: Core, deciding: Deciding) -> None:
     @app.post("/accounts/<account_id>/attempts/<attempt_id>/resolve")
     @answering()
     async def resolve(account_id: str, attempt_id: str) -> Any:
         told = await _told("settled", "reason", "by")
         settled = _amount(told["settled"])
-        await core.decide(
-            Resolve(
-                account_id=account_id,
-                attempt_id=attempt_id,
-                settled=settled,
-                reason=told["reason"],
-                by=told["by"],
-                at=time.time(),
-            )
+        said: dict[str, Any] = {"reason": told["reason"], "by": told["by"], "at": time.time()}
+        await deciding.decide(
+            Resolve(account_id=account_id, attempt_id=attempt_id, settled=settled, **said), token_shown()
         )
         return {}
 
@@ -194,21 +192,21 @@ def _add_actions(app: Quart, core: Core) -> None:
     @answering()
     async def release(account_id: str, attempt_id: str) -> Any:
         told = await _told("reason", "by")
-        await core.decide(Release(account_id=account_id, attempt_id=attempt_id, **told))
+        await deciding.decide(Release(account_id=account_id, attempt_id=attempt_id, **told), token_shown())
         return {}
 
     @app.post("/accounts/<account_id>/pause")
     @answering()
     async def pause(account_id: str) -> Any:
         told = await _told("reason", "by")
-        await core.decide(Pause(account_id=account_id, paused=True, at=time.time(), **told))
+        await deciding.decide(Pause(account_id=account_id, paused=True, at=time.time(), **told), token_shown())
         return {}
 
     @app.post("/accounts/<account_id>/resume")
     @answering()
     async def resume(account_id: str) -> Any:
         told = await _told("reason", "by")
-        await core.decide(Pause(account_id=account_id, paused=False, at=time.time(), **told))
+        await deciding.decide(Pause(account_id=account_id, paused=False, at=time.time(), **told), token_shown())
         return {}
 
     @app.post("/accounts/<account_id>/settle")
@@ -220,7 +218,7 @@ def _add_actions(app: Quart, core: Core) -> None:
         return {}
 
 
-def _add_suspense(app: Quart, core: Core) -> None:
+def _add_suspense(app: Quart, core: Core, deciding: Deciding) -> None:
     @app.get("/suspense")
     @answering("after", "limit", "decided")
     async def suspense() -> Any:
@@ -232,20 +230,22 @@ def _add_suspense(app: Quart, core: Core) -> None:
     @answering()
     async def assign() -> Any:
         told = await _told("settlement_id", "account_id", "reason", "by")
-        await core.decide(Assign(**told, at=time.time()))
+        await deciding.decide(Assign(**told, at=time.time()), token_shown())
         return {}
 
     @app.post("/suspense/dismiss")
     @answering()
     async def dismiss() -> Any:
         told = await _told("reason", "by", optional=("settlement_id", "below", "after"))
-        said = {"reason": told["reason"], "by": told["by"], "at": time.time()}
+        said = {"reason": told["reason"], "by": told["by"]}
         if ("settlement_id" in told) is ("below" in told):
             raise BadJson("say exactly one of settlement_id and below; nothing was recorded")
         if "below" in told:
-            done = await dismiss_below(core, _amount(told["below"]), after=told.get("after", ""), **said)
+            below, after = _amount(told["below"]), told.get("after", "")
+            done = await deciding.dismiss_below(below, token_shown(), after=after, **said)
             return {"dismissed": done.count, "after": done.after}
-        await core.decide(Dismiss(settlement_id=told["settlement_id"], **said))
+        command = Dismiss(settlement_id=told["settlement_id"], at=time.time(), **said)
+        await deciding.decide(command, token_shown())
         return {"dismissed": 1, "after": None}
 
 

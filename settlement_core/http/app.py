@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -17,9 +18,12 @@ from settlement_core.http.access import Access
 from settlement_core.http.asgi import AnswersAfterBodies, Receive, Scope, Send, SettlementEngineApi, send_response
 from settlement_core.http.gate import AccessRules, Gate
 from settlement_core.http.requests import MAX_MESSAGE, Dialect
+from settlement_core.http.targets import local_path
 from settlement_core.values.errors import ShuttingDown
 
 __all__ = ["LifespanApp", "create_app", "create_bare_app", "make_quart"]
+
+logger = logging.getLogger("settlement_core.http")
 
 
 def create_app(core: Core, *, dialect: Dialect | None = None, access: AccessRules | None = None) -> Quart:
@@ -72,8 +76,14 @@ def _knows(app: Quart, scope: Scope) -> bool:
     if next(routes.iter_rules(), None) is None:
         return False  # even looking for one would leave garbage behind
     adapter = routes.bind("localhost", url_scheme="ws" if scope["type"] == "websocket" else "http")
-    path, method = scope["path"], scope.get("method", "GET")
+    path, method = local_path(scope), scope.get("method", "GET")
     return adapter.test(path, method) or bool(adapter.allowed_methods(path))
+
+
+_NEVER_RAN = (
+    "no core is open, because the lifespan of this LifespanApp never ran: servers run that of the app they serve, "
+    "unless told not to, and none of a mounted one; mount create_app(core) in the outer app's lifespan instead"
+)
 
 
 class LifespanApp:
@@ -81,6 +91,10 @@ class LifespanApp:
 
     `open_core` opens the core with all it needs, in the loop of the server. If the core fails, every further
     request is answered 503 and the real exceptions go to the server's log: most servers then go on running.
+
+    Servers run the lifespan of the app that they serve, and of none that is mounted in it. An app to be mounted is
+    `create_app(core)`, in the outer app's lifespan. A `LifespanApp` whose lifespan never ran answers 503 and says so,
+    also in the log.
 
     `dialect` and `access` are as for `create_app`: by default the Host header must name this machine.
     """
@@ -96,6 +110,8 @@ class LifespanApp:
         self._dialect = dialect
         self._access = access
         self._app: Quart | None = None
+        self._begun = False
+        self._told = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or run the core for the lifespan."""
@@ -104,11 +120,18 @@ class LifespanApp:
         elif self._app is not None:
             await self._app(scope, receive, send)  # type: ignore[arg-type]
         elif scope["type"] == "http":
-            await send_response(send, responses.problem(ShuttingDown()))
+            await send_response(send, responses.problem(ShuttingDown()) if self._begun else self._never_ran())
         else:
             await send({"type": "websocket.close"})
 
+    def _never_ran(self) -> responses.Response:
+        if not self._told:
+            self._told = True
+            logger.error("%s; requests are answered 503", _NEVER_RAN)
+        return responses.problem_of(503, f"{_NEVER_RAN}; nothing was recorded")
+
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._begun = True
         said: list[str] = []
         last_word: list[Any] = []
 

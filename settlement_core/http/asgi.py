@@ -28,7 +28,7 @@ from settlement_core.http.requests import (
 )
 from settlement_core.http.responses import Response
 from settlement_core.http.stalls import Stalls
-from settlement_core.http.targets import in_origin_form
+from settlement_core.http.targets import in_origin_form, local_raw_path
 from settlement_core.values.amounts import Quantity
 from settlement_core.values.errors import AskerLeft, LocalError, SettlementError
 
@@ -107,9 +107,8 @@ class SettlementEngineApi:
 
     def _find_route(self, scope: Scope) -> Route | LocalError | None:
         """Return the endpoint, or what is wrong with the request's head, or None if it is none of ours."""
-        path = scope.get("raw_path") or scope["path"].encode()
         try:
-            return self._route(scope["method"], path.split(b"?", 1)[0])
+            return self._route(scope["method"], local_raw_path(scope))
         except LocalError as error:
             return error
 

@@ -12,7 +12,10 @@ from quart import Quart, Response
 from settlement_core.core.core import Core
 from settlement_core.http.answering import answering
 
-__all__ = ["add_backup"]
+__all__ = ["BACKUP_PATHS", "add_backup"]
+
+BACKUP_PATHS = frozenset({"/backup"})
+"""What gives all there is, also what an engine keeps for itself: a token that may only read is refused."""
 
 CHUNK = 64 * 1024
 """Bytes sent at once."""

@@ -1,13 +1,13 @@
 """Who may ask an HTTP API, and how much at once, decided from a request's head alone.
 
-Refusals come from one table: they repeat nothing of the request, and do not tell which part of a token was wrong.
+Refusals come from one table. They repeat no path and no token, and do not tell which part of a token was wrong. One
+for a name or a site repeats the headers that were compared: behind a proxy nobody could find the difference otherwise.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -16,13 +16,18 @@ import anyio
 
 from settlement_core.http import responses
 from settlement_core.http.asgi import Scope
+from settlement_core.http.origins import WATCHED, bare_name, find_cross_site, names_server, quoted
 from settlement_core.http.rates import RateLimit
 from settlement_core.http.responses import Response
 from settlement_core.http.tally import Tally
-from settlement_core.http.tokens import TokenFile
+from settlement_core.http.targets import local_path
+from settlement_core.http.tokens import READ, TokenFile
 from settlement_core.values.errors import LocalError
 
-__all__ = ["AccessRules", "Gate"]
+__all__ = ["CALLER", "AccessRules", "Gate"]
+
+CALLER = "settlement_core.caller"
+"""What a scope says of the `Token` that its request showed."""
 
 MAX_HEADERS = 100
 """Connectors and browsers send about twenty; their length is the server's affair (`h11_max_incomplete_size`)."""
@@ -34,7 +39,8 @@ class AccessRules:
 
     Attributes:
         tokens: a file of hashed bearer tokens, one of which every request must then show.
-        allowed_hosts: names by which clients call this server, besides localhost and addresses.
+        allowed_hosts: names by which clients call this server, besides localhost and addresses. A page whose Origin
+            has one of these names may ask, on any port, also where a proxy changed the Host header.
         requests_per_s: how often one client (one token, or else one address) may ask; None does not count.
         max_requests: requests to work on at once; more are answered 503, which is safe to repeat.
         max_connections: connections at once; a new one closes one that is slow to send its request, or the longest
@@ -66,20 +72,26 @@ _SHOW_ONE = "this server answers only who shows a token it knows, as in Authoriz
 _UNKNOWN_CALLER = _refusal(401, _SHOW_ONE, _BEARER, _BASIC)
 # by its custom, a script that says so asks for the token itself
 _UNKNOWN_SCRIPT = _refusal(401, _SHOW_ONE, _BEARER)
-_CROSS_SITE = _refusal(403, "a web page of another site may not ask this server")
-_UNKNOWN_HOST = _refusal(
-    421, "the Host header is no name of this server; if it is one, say --allowed-host, or allowed_hosts of AccessRules"
-)
 _TOO_OFTEN = _refusal(429, "this client asks more often than it may", (b"retry-after", b"1"))
 _TOO_MANY_HEADERS = _refusal(431, f"a request has at most {MAX_HEADERS} headers")
+_MAY_ONLY_READ = _refusal(
+    403, "this token may only read; a decision needs one that settlement-core token made with --role decide"
+)
 _BUSY = _refusal(503, "too many requests are under way; the same one may be repeated")
 
-_WATCHED = frozenset(
-    {
-        *(b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"),
-        *(b"authorization", b"x-requested-with"),
-    }
-)
+_WATCHED = WATCHED | {b"authorization", b"x-requested-with"}
+
+
+def _cross_site(why: str) -> Response:
+    return _refusal(403, f"a web page of another site may not ask this server: {why}")
+
+
+def _unknown_host(host: bytes) -> Response:
+    return _refusal(
+        421,
+        f"the Host header {quoted(host)} is no name of this server; if it is one, say --allowed-host, or "
+        "allowed_hosts of AccessRules",
+    )
 
 
 class Gate:
@@ -88,19 +100,33 @@ class Gate:
     Raises `LocalError` if the rules name a file that cannot be used.
     """
 
-    def __init__(self, rules: AccessRules, *, name: str, tokenless: frozenset[str] = frozenset()) -> None:
-        """Guard the API that the log calls `name`; paths in `tokenless` need no token."""
+    def __init__(
+        self,
+        rules: AccessRules,
+        *,
+        name: str,
+        tokenless: frozenset[str] = frozenset(),
+        whole: frozenset[str] = frozenset(),
+        host: str = "localhost",
+    ) -> None:
+        """Guard the API that the log calls `name` and that listens on `host`.
+
+        Paths in `tokenless` need no token; those in `whole` give so much that a token which may only read is refused.
+        """
+        self._whole = whole
         self._rules = rules
         self._tokenless = tokenless
         self._tokens = None if rules.tokens is None else TokenFile(rules.tokens)
         self._rate = None if rules.requests_per_s is None else RateLimit(rules.requests_per_s)
-        allowed = frozenset(map(_bare, rules.allowed_hosts))
-        self._is_ours = lru_cache(maxsize=256)(lambda host: _is_ours(host, allowed))
+        # an empty name would be that of a page without any, whose Origin is null
+        self._allowed = frozenset(filter(None, map(bare_name, rules.allowed_hosts)))
+        known = self._allowed | {bare_name(host)}
+        self._is_ours = lru_cache(maxsize=256)(lambda host: names_server(host, known))
         self._refused = Tally(f"{name}: %d refused, the last with %d, from %s")
         self.under_way = 0
 
     def refusal(self, scope: Scope) -> Response | None:
-        """Return the answer to a request that is not let in; None lets it in."""
+        """Return the answer to a request that is not let in; None lets it in, and then `CALLER` is in the scope."""
         found = self._refusal(scope)
         if found is not None:
             # never the path: it may be a secret
@@ -113,11 +139,12 @@ class Gate:
         # of a header that comes twice the last counts: no browser repeats these, and others gain nothing by it
         heads = {name: value for name, value in scope["headers"] if name in _WATCHED}
         host = heads.get(b"host")
-        # only a browser can be made to call us by a strange name, and browsers always say which
         if host is not None and not self._is_ours(host):
-            return _UNKNOWN_HOST
-        if _is_cross_site(heads, host, scope.get("method", "GET")):
-            return _CROSS_SITE
+            return _unknown_host(host)
+        public = local_path(scope) in self._tokenless
+        foreign = find_cross_site(heads, scope.get("method", "GET"), self._allowed, public=public)
+        if foreign is not None:
+            return _cross_site(foreign)
         if self._tokens is not None or self._rate is not None:
             refusal = self._check_caller(scope, heads)
             if refusal is not None:
@@ -127,49 +154,21 @@ class Gate:
     def _check_caller(self, scope: Scope, heads: dict[bytes, bytes]) -> Response | None:
         now = anyio.current_time()
         authorization = heads.get(b"authorization", b"")
-        caller = None if self._tokens is None else self._tokens.name_of(authorization, now)
-        client = _network(scope.get("client")) if caller is None else f"token {caller}"
+        path = local_path(scope)
+        caller = None if self._tokens is None else self._tokens.find(authorization, now)
+        client = _network(scope.get("client")) if caller is None else f"token {caller.name}"
         if self._rate is not None and not self._rate.admits(client, now):
             return _TOO_OFTEN
-        if self._tokens is not None and caller is None and scope["path"] not in self._tokenless:
+        if self._tokens is not None and caller is None and path not in self._tokenless:
             return _UNKNOWN_SCRIPT if heads.get(b"x-requested-with") == b"XMLHttpRequest" else _UNKNOWN_CALLER
+        if caller is not None and caller.role == READ and (path in self._whole or not _only_reads(scope)):
+            return _MAY_ONLY_READ
+        scope[CALLER] = caller
         return None
 
 
-def _is_ours(host: bytes, allowed: Iterable[str]) -> bool:
-    """Tell whether a Host header names this server, so that no page came by a name that was made to point here.
-
-    An address is nobody's to point elsewhere, and what ends in localhost stays on this machine (RFC 6761).
-    """
-    name = _bare(host.decode("latin-1"))
-    if name in allowed or name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _bare(host: str) -> str:
-    """Return a host without port, brackets and final dot."""
-    host = host.strip().lower()
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return name.removesuffix(".")
-
-
-def _is_cross_site(heads: dict[bytes, bytes], host: bytes | None, method: str) -> bool:
-    """Tell whether a browser asks on behalf of a page that is not ours (Fetch Metadata; Origin where that is lacking).
-
-    Following a link to us is no harm: the page that had it sees nothing of the answer.
-    """
-    site = heads.get(b"sec-fetch-site", b"none")
-    if site not in {b"none", b"same-origin"}:
-        follows_link = heads.get(b"sec-fetch-mode") == b"navigate" and heads.get(b"sec-fetch-dest") == b"document"
-        return not (follows_link and method == "GET")
-    origin = heads.get(b"origin")
-    # without the scheme, which a proxy that speaks TLS for us changes
-    return origin is not None and (host is None or origin.partition(b"://")[2].lower() != host.lower())
+def _only_reads(scope: Scope) -> bool:
+    return scope.get("method", "GET") in {"GET", "HEAD", "OPTIONS"}
 
 
 def _network(client: Any) -> str:

@@ -253,10 +253,11 @@ def _problem(status: int, description: str) -> Schema:
 _WHY = {
     400: "The request is not what this API takes; `detail` says what to change. Nothing was recorded.",
     401: "No token that the server knows, where it asks for one. Nothing was recorded.",
-    403: "A browser asks for a web page of another site. Nothing was recorded.",
+    403: "A browser asks for a web page of another site, or the token may only read. Nothing was recorded.",
     404: "There is nothing of this name here. Nothing was recorded.",
     408: "The body did not arrive in time. Nothing was recorded.",
-    409: "It contradicts what is recorded already, such as another amount under the same key. Nothing was recorded.",
+    409: "It contradicts what is recorded already, such as another amount under the same key, or needs a second token. "
+    "Nothing was recorded.",
     415: "The Content-Type is another one. Nothing was recorded.",
     421: "The Host header is no name of the server. Nothing was recorded.",
     429: "The client asks more often than it may. Nothing was recorded.",

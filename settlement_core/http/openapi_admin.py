@@ -256,6 +256,7 @@ _SCHEMAS: Schema = {
     "Engine": record(engine=TEXT, status={"type": "object"}),
     "Statistics": record(
         engine=TEXT,
+        asset=TEXT,
         verifiable={"type": "boolean"},
         recovered={"type": "boolean"},
         stopping={"type": "boolean"},
@@ -295,6 +296,7 @@ _SCHEMAS: Schema = {
         retrying=record(count=COUNT, lanes=_rows("Lane")),
         server=record(
             engine=TEXT,
+            asset=TEXT,
             verifiable={"type": "boolean"},
             recovered={"type": "boolean"},
             stopping={"type": "boolean"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from settlement_core.http.openapi import Schema, content, nullable, problems, record, ref
+from settlement_core.http.tokens import ROLES
 
 __all__ = ["AMOUNT", "COUNT", "DECISION_SCHEMAS", "TEXT", "WRITTEN", "describe_decisions"]
 
@@ -46,6 +47,16 @@ def describe_decisions(max_body: int) -> Schema:
                 },
             },
         },
+        "/caller": {
+            "get": _query("getCaller", "Whose token the request shows, and what it may do", ref("schemas", "Caller"))
+        },
+        "/proposals": {
+            "get": _query(
+                "listProposals",
+                "What this process keeps for a second token: it posts `content`, with reason and name, to `path`",
+                {"type": "array", "items": ref("schemas", "Proposal")},
+            )
+        },
         "/suspense/assign": {"post": _decision("assign", "Name the owner of money without one", max_body)},
         "/suspense/dismiss": {
             "post": _decision(
@@ -54,6 +65,17 @@ def describe_decisions(max_body: int) -> Schema:
                 max_body,
                 ref("schemas", "Dismissed"),
             )
+        },
+    }
+
+
+def _query(operation: str, summary: str, answer: Schema) -> Schema:
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "responses": {
+            "200": {"description": "As of now.", "content": content("application/json", answer)},
+            **problems(400, 500, 503),
         },
     }
 
@@ -92,5 +114,18 @@ DECISION_SCHEMAS: Schema = {
         "required": ["reason", "by"],
         "oneOf": [{"required": ["settlement_id"]}, {"required": ["below"]}],
     },
+    "Caller": record(token=nullable(TEXT), role={"enum": list(ROLES)}, four_eyes_above=nullable(WRITTEN)),
+    "Proposal": record(
+        decision={"enum": ["resolve", "release", "assign", "dismiss"]},
+        account_id=TEXT,
+        about=TEXT,
+        amount=nullable(WRITTEN),
+        path=TEXT,
+        content={"type": "object", "additionalProperties": TEXT},
+        token=TEXT,
+        by=TEXT,
+        reason=TEXT,
+        at={"type": "number", "description": "Seconds since 1970."},
+    ),
     "Dismissed": record(dismissed=COUNT, after=nullable(TEXT)),
 }

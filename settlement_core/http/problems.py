@@ -27,6 +27,7 @@ __all__ = [
     "BodyTooSlow",
     "MethodNotAllowed",
     "MissingKey",
+    "NeedsConfirmation",
     "UnsupportedMediaType",
     "status_of",
 ]
@@ -83,6 +84,17 @@ class BodyTooSlow(LocalError):
         self.limit_s = limit_s
 
 
+class NeedsConfirmation(LocalError):
+    """A decision is proposed, and another token has to confirm it."""
+
+    def __init__(self, *, token: str, decision: str, about: str, amount: str, limit: str, others: str) -> None:
+        super().__init__(
+            f"proposed by token {token}, and not decided: {decision} of {about} is about {amount}, and above {limit} a "
+            f"second token has to send the same decision within 24 h{others}"
+        )
+        self.token = token
+
+
 # the most particular class counts; what is not listed is the server's fault
 _STATUS: dict[type[SettlementError], int] = {
     LocalError: 400,
@@ -95,6 +107,7 @@ _STATUS: dict[type[SettlementError], int] = {
     IdempotencyConflict: 409,
     AttemptConflict: 409,
     SuspenseConflict: 409,
+    NeedsConfirmation: 409,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
     MessageNotHandled: 500,

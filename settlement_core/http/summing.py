@@ -139,6 +139,7 @@ def _work_view(core: Core) -> dict[str, Any]:
         "retrying": {"count": len(retrying), "lanes": [views.lane_view(lane) for lane in retrying[:_NAMED]]},
         "server": {
             "engine": known.engine,
+            "asset": known.asset,
             "verifiable": known.verifiable,
             "recovered": known.recovered,
             "stopping": known.stopping,

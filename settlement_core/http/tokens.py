@@ -1,8 +1,8 @@
 """Bearer tokens from a file that holds only their hashes, read again whenever it changes.
 
-A line is `NAME:SHA256`, in hexadecimal; several may hold at once, also under one name, so that a token is replaced
-without a moment in which neither works. One fast hash is enough: tokens are 256 random bits, which nobody can search,
-slow or fast, and a slow hash would let strangers spend our time.
+A line is `NAME:SHA256`, in hexadecimal, or `NAME:SHA256:read` for a token that may only read. Several may hold at once,
+also under one name, so that a token is replaced without a moment in which neither works. One fast hash is enough:
+tokens are 256 random bits, which nobody can search, slow or fast, and a slow hash would let strangers spend our time.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import re
 import secrets
 from hmac import compare_digest
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from settlement_core.values.errors import LocalError
 
-__all__ = ["NAME", "TokenFile", "hash_line", "new_token"]
+__all__ = ["DECIDE", "NAME", "READ", "ROLES", "Token", "TokenFile", "hash_line", "new_token"]
 
 logger = logging.getLogger("settlement_core.http")
 
@@ -32,7 +33,22 @@ LOOK_S = 1.0
 NAME = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 """What a token may be called: it stands in logs."""
 
-_LINE = re.compile(rf"({NAME.pattern}):([0-9a-f]{{64}})")
+READ: Final = "read"
+"""May ask what there is, and change nothing."""
+
+DECIDE: Final = "decide"
+"""May do everything."""
+
+ROLES: Final = (READ, DECIDE)
+
+_LINE = re.compile(rf"({NAME.pattern}):([0-9a-f]{{64}})(?::({'|'.join(ROLES)}))?")
+
+
+class Token(NamedTuple):
+    """Whose a token is, and what it may do."""
+
+    name: str
+    role: str
 
 
 def new_token() -> str:
@@ -40,9 +56,10 @@ def new_token() -> str:
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
-def hash_line(name: str, token: str) -> str:
+def hash_line(name: str, token: str, role: str = DECIDE) -> str:
     """Return the line by which a file knows a token."""
-    return f"{name}:{_digest(token.encode()).hex()}"
+    line = f"{name}:{_digest(token.encode()).hex()}"
+    return line if role == DECIDE else f"{line}:{role}"
 
 
 class TokenFile:
@@ -63,17 +80,17 @@ class TokenFile:
     def __repr__(self) -> str:
         return f"<TokenFile {str(self._path)!r}, {len(self._tokens)} tokens>"
 
-    def name_of(self, authorization: bytes, now: float) -> str | None:
-        """Return whose token an Authorization header shows, or None; `now` is the loop's time."""
+    def find(self, authorization: bytes, now: float) -> Token | None:
+        """Return the token that an Authorization header shows, or None; `now` is the loop's time."""
         if now >= self._next_look:
             self._next_look = now + LOOK_S
             self._look()
         shown = _digest(_credentials(authorization))
         found = None
-        for name, digest in self._tokens:
+        for token, digest in self._tokens:
             # all of them, always, so that the time taken tells nothing
             if compare_digest(shown, digest):
-                found = name
+                found = token
         return found
 
     def _look(self) -> None:
@@ -89,7 +106,7 @@ class TokenFile:
             logger.info("%s has changed: %d tokens hold now", self._path, len(tokens))
         self._content, self._tokens = content, tokens
 
-    def _read(self, known: bytes | None = None) -> tuple[bytes, list[tuple[str, bytes]]]:
+    def _read(self, known: bytes | None = None) -> tuple[bytes, list[tuple[Token, bytes]]]:
         try:
             content = self._path.read_bytes()
         except OSError as problem:
@@ -97,7 +114,7 @@ class TokenFile:
         return content, self._tokens if content == known else _parse(content, self._path)
 
 
-def _parse(content: bytes, path: Path) -> list[tuple[str, bytes]]:
+def _parse(content: bytes, path: Path) -> list[tuple[Token, bytes]]:
     tokens = []
     for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
         text = line.strip()
@@ -107,7 +124,7 @@ def _parse(content: bytes, path: Path) -> list[tuple[str, bytes]]:
         if found is None:
             # without the line: it may hold the token itself
             raise LocalError(f"line {number} of {path} is not NAME:SHA256, as settlement-core token makes them")
-        tokens.append((found[1], bytes.fromhex(found[2])))
+        tokens.append((Token(found[1], found[3] or DECIDE), bytes.fromhex(found[2])))
     return tokens
 
 

@@ -99,10 +99,16 @@ COUNTED: Final[Mapping[type[e.Event], Counted]] = MappingProxyType(
         e.StepFailed: Counted(
             name="account_steps_failed", says="Tries of a step on an account that failed", label=_STEP
         ),
+        e.StepDormant: Counted(
+            name="account_steps_dormant", says="Steps that failed for a day in accounts that owe nothing", label=_STEP
+        ),
         e.AccountHalted: Counted(
             name="halts", says="Directions of accounts that stopped since an invariant broke", label=_DIRECTION
         ),
         e.AccountPaused: Counted(name="pauses", says="Accounts that the engine had paused, as they only cost fees"),
+        e.DecisionProposed: Counted(
+            name="proposals", says="Decisions that wait for a second token, or waited", label=_DECISION
+        ),
         e.DecisionTaken: Counted(name="decisions", says="What people decided, each thing once", label=_DECISION),
         e.EngineMisbehaved: Counted(name="engine_misbehaved", says="Times the engine raised while being cancelled"),
         e.MessageFailed: Counted(name="messages_failed", says="Messages of peers that the engine could not handle"),

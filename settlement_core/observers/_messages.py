@@ -26,9 +26,11 @@ class Message:
     account_id: str
     facts: Mapping[str, str]
 
-    def to_json(self, *, message_id: str, at: float) -> bytes:
-        """Return the body; amounts are text in standard units, `time` is in seconds since 1970."""
+    def to_json(self, *, message_id: str, at: float, asset: str = "") -> bytes:
+        """Return the body; amounts are text in standard units of `asset`, `time` is in seconds since 1970."""
         content = {"id": message_id, "type": self.kind, "time": round(at, 3), "account": self.account_id, **self.facts}
+        if asset and "amount" in content:
+            content["asset"] = asset
         return json.dumps(content).encode()
 
 

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
-import anyio
-
-from settlement_core.values.errors import LocalError
+from settlement_core.outbound.client import NoReply, Outbound, open_outbound
+from settlement_core.outbound.trust import StrPath, make_trust
+from settlement_core.outbound.urls import CheckedUrl, check_proxy, check_url
 
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["check_url", "open_client", "post", "sign_webhook"]
+__all__ = ["Receiver", "open_receiver", "sign_webhook"]
 
 MAX_ANSWER: Final = 64 * 1024
 """Bytes of an answer that are read, so that the connection can be used again; what they say does not matter."""
-
-
-def open_client(
-    *, timeout_s: float, connections: int, transport: httpx2.AsyncBaseTransport | None
-) -> httpx2.AsyncClient:
-    """Return a client, to be opened, that keeps so many connections; it asks no proxy and no .netrc."""
-    import httpx2  # noqa: PLC0415 - only who opens webhooks pays for it
-
-    return httpx2.AsyncClient(
-        headers={"Accept-Encoding": "identity", "User-Agent": "settlement-core", "Content-Type": "application/json"},
-        timeout=timeout_s,
-        limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=4.0),
-        trust_env=False,
-        transport=transport,
-    )
 
 
 def sign_webhook(secret: str, body: bytes, *, at: int) -> str:
@@ -41,47 +27,45 @@ def sign_webhook(secret: str, body: bytes, *, at: int) -> str:
     return f"t={at},v1={code.hexdigest()}"
 
 
-async def post(client: httpx2.AsyncClient, url: str, body: bytes, *, signature: str, timeout_s: float) -> str | None:
-    """Send once; return None if it was taken, else why not, without a word of the URL or the answer."""
-    status: int | None = None
-    problem = f"no answer within {timeout_s:g} s"
-    try:
-        with anyio.move_on_after(timeout_s):
-            async with client.stream(
-                "POST", url, content=body, headers={"Settlement-Signature": signature}
-            ) as response:
-                status = response.status_code
-                await _read_off(response)
-    except Exception as error:  # noqa: BLE001  whatever HTTP library or loop make of it, there is no answer
-        problem = f"no answer: {type(error).__name__}"
-    if status is None:
-        return problem
-    # which stands, whatever became of the body
-    return None if 200 <= status < 300 else f"status {status}"
+class Receiver:
+    """Who is sent webhooks; `open_receiver` gives one."""
+
+    def __init__(self, outbound: Outbound, target: CheckedUrl) -> None:
+        self._outbound = outbound
+        self._target = target
+        self.origin = target.origin
+
+    async def post(self, body: bytes, *, signature: str) -> str | None:
+        """Send once; return None if it was taken, else why not, without a secret or a word of the answer."""
+        headers = {"Content-Type": "application/json", "Settlement-Signature": signature}
+        reply = await self._outbound.post(self._target.url, body, headers=headers, max_bytes=MAX_ANSWER)
+        if isinstance(reply, NoReply):
+            return reply.reason
+        return None if 200 <= reply.status < 300 else f"status {reply.status}"
 
 
-async def _read_off(response: httpx2.Response) -> None:
-    """Read the rest, but not for ever."""
-    size = 0
-    with anyio.CancelScope() as reading:
-        async for chunk in response.aiter_raw():
-            size += len(chunk)
-            if size > MAX_ANSWER:
-                # not `break`, which would leave httpx's generators to the garbage collector; trio rejects that
-                reading.cancel()
-
-
-def check_url(url: str) -> str:
-    """Return scheme and host of a usable URL, or raise LocalError with a sentence that tells no secret."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        raise LocalError("cannot use the webhook URL: it has no valid host and port") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise LocalError("cannot use the webhook URL: it must begin with http:// or https:// and a host")
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise LocalError("cannot use the webhook URL: it holds spaces or characters outside ASCII")
-    if parts.username is not None or parts.password is not None:
-        raise LocalError("cannot use the webhook URL: it names a user; messages are signed instead")
-    return f"{parts.scheme}://{parts.netloc}"
+@asynccontextmanager
+async def open_receiver(
+    url: str,
+    *,
+    timeout_s: float,
+    connections: int,
+    ca_file: StrPath | None,
+    proxy: str | None,
+    transport: httpx2.AsyncBaseTransport | None,
+) -> AsyncIterator[Receiver]:
+    """Give the receiver at a URL; raise `LocalError` if any of these cannot be used."""
+    target = check_url(
+        url, "webhook URL", example="https://receiver.example/hook", instead="messages are signed instead"
+    )
+    through = check_proxy(proxy, "webhook proxy")
+    async with open_outbound(
+        target,
+        timeout_s=timeout_s,
+        trust=make_trust(target, ca_file=ca_file, proxy=through),
+        max_connections=connections,
+        ca_option="--webhook-ca",
+        proxy=through,
+        transport=transport,
+    ) as outbound:
+        yield Receiver(outbound, target)

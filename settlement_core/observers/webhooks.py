@@ -26,10 +26,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from settlement_core.observers._messages import message_of
-from settlement_core.observers._posting import check_url, open_client, post, sign_webhook
+from settlement_core.observers._posting import open_receiver, sign_webhook
+from settlement_core.outbound.trust import StrPath
 from settlement_core.values.backoff import Backoff
 from settlement_core.values.errors import LocalError
-from settlement_core.values.events import Event
+from settlement_core.values.events import CoreStarted, Event
 
 if TYPE_CHECKING:
     import httpx2
@@ -100,6 +101,7 @@ class Webhooks:
         self._ended = False
         self._failing = False
         self._dropped_in_a_row = 0
+        self._asset = ""
         self._queued = self._delivered = self._tries_failed = self._dropped = self._abandoned = 0
 
     def __repr__(self) -> str:
@@ -108,6 +110,8 @@ class Webhooks:
 
     def observe(self, event: Event) -> None:
         """Queue the event's message, if it has one and there is room."""
+        if isinstance(event, CoreStarted):
+            self._asset = event.asset
         found = message_of(event)
         if found is None:
             return
@@ -115,7 +119,7 @@ class Webhooks:
             self._drop()
             return
         self._tell_dropped()
-        body = found.to_json(message_id=str(uuid.uuid4()), at=self._now())
+        body = found.to_json(message_id=str(uuid.uuid4()), at=self._now(), asset=self._asset)
         message = _Message(body, anyio.current_time() + self._give_up_after_s)
         self._queued += 1
         queue = self._queues.get(found.account_id)
@@ -219,6 +223,8 @@ async def open_webhooks(
     drain_s: float = 5.0,
     now: Callable[[], float] = time.time,
     chance: Callable[[], float] = random.random,
+    ca_file: StrPath | None = None,
+    proxy: str | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[Webhooks]:
     """Give an `Observer` that posts events to a URL; open it around the core, to hear the last events too.
@@ -236,27 +242,30 @@ async def open_webhooks(
         drain_s: see above.
         now: the wall clock, seconds since 1970.
         chance: random numbers in [0, 1) for jitter.
+        ca_file: the PEM file of the only authorities to trust, instead of those of SSL_CERT_FILE or the system's.
+        proxy: URL of the HTTP proxy to go through; none is taken from the environment.
         transport: instead of the network.
 
-    Raises a `LocalError` if the URL or the secret cannot be used.
+    Raises a `LocalError` if any of these cannot be used.
     """
-    origin = check_url(url)
     if len(secret) < MIN_SECRET:
         raise LocalError(f"a webhook secret has at least {MIN_SECRET} characters, this one {len(secret)}")
     async with (
-        open_client(timeout_s=timeout_s, connections=AT_ONCE, transport=transport) as client,
+        open_receiver(
+            url, timeout_s=timeout_s, connections=AT_ONCE, ca_file=ca_file, proxy=proxy, transport=transport
+        ) as receiver,
         anyio.create_task_group() as tasks,
     ):
 
         async def send(body: bytes) -> str | None:
             # signed anew for each try: the receiver refuses old signatures
             signature = sign_webhook(secret, body, at=int(now()))
-            return await post(client, url, body, signature=signature, timeout_s=timeout_s)
+            return await receiver.post(body, signature=signature)
 
         webhooks = Webhooks(
             tasks,
             send,
-            origin=origin,
+            origin=receiver.origin,
             backoff=backoff,
             max_queued=max_queued,
             give_up_after_s=give_up_after_s,

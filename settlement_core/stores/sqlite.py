@@ -109,8 +109,13 @@ class SqliteStore:
 
     threaded = True
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, generation: Generation) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, generation: Generation, *, created: bool = False
+    ) -> None:
         self.path = path
+        self.name = f"sqlite:{path}"
+        self.created = created
+        """Whether there was no store in the file before it was opened."""
         self._connection = connection
         self._generation = generation
         self._beat_at = monotonic()
@@ -268,9 +273,9 @@ def open_sqlite_store(path: str | os.PathLike[str], *, incomplete: bool = False)
     connection = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256)
     try:
         _take(connection, file)
-        _migrate(connection)
+        created = _migrate(connection)
         generation = take_up(connection, file, had_log=had_log, incomplete=incomplete)
-        return SqliteStore(file, connection, generation)
+        return SqliteStore(file, connection, generation, created=created)
     except sqlite3.Error as problem:
         connection.close()
         raise _explain_opening(problem, file) from problem
@@ -339,15 +344,17 @@ def _take(connection: sqlite3.Connection, file: Path) -> None:
         connection.execute(f"PRAGMA {setting}").fetchall()
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the file to this version's format, one transaction per step."""
-    for number in range(_pragma(connection, "user_version"), len(MIGRATIONS)):
+def _migrate(connection: sqlite3.Connection) -> bool:
+    """Bring the file to this version's format, one transaction per step; return whether it held no store before."""
+    version = _pragma(connection, "user_version")
+    for number in range(version, len(MIGRATIONS)):
         connection.execute("BEGIN IMMEDIATE")
         for statement in MIGRATIONS[number]:
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={number + 1}")
         connection.execute("COMMIT")
+    return bool(version == 0)
 
 
 def _pragma(connection: sqlite3.Connection, pragma: str) -> Any:

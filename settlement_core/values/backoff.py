@@ -12,6 +12,8 @@ __all__ = ["CREDIT_BACKOFF", "SETTLE_BACKOFF", "STORE_BACKOFF", "Backoff"]
 
 HOUR_S = 3600.0
 
+DAY_S = 24 * HOUR_S
+
 # Doublings after which any delay has reached its maximum.
 _ENOUGH = 64
 

@@ -38,6 +38,7 @@ __all__ = [
     "CreditBlocked",
     "CreditHeld",
     "CreditedLess",
+    "DecisionProposed",
     "DecisionTaken",
     "EngineMisbehaved",
     "Event",
@@ -57,6 +58,7 @@ __all__ = [
     "SettlementRecorded",
     "SettlementRequested",
     "StandingBy",
+    "StepDormant",
     "StepFailed",
     "StoreFailed",
     "StoreRecovered",
@@ -224,6 +226,20 @@ class StepFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepDormant(Event):
+    """A step has failed for a day in an account that owes nothing; further failures are no events."""
+
+    level: ClassVar[str] = "warning"
+    text: ClassVar[str] = (
+        "account {account_id}: {step} has failed for a day: {reason}; nothing is owed, so it is tried once an hour "
+        "from now on and no longer logged: delete the account if its peer is gone"
+    )
+    account_id: str
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountHalted(Event):
     """An invariant broke for one direction of one account; it stops until the next start, the others go on."""
 
@@ -287,6 +303,20 @@ class DecisionTaken(Event):
     account_id: str
     decision: str
     about: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionProposed(Event):
+    """An operator sent a decision above the limit of four eyes; it is carried out once a second token sends it too."""
+
+    level: ClassVar[str] = "warning"
+    text: ClassVar[str] = "account {account_id} {about}: {by} proposed to {decision}: {reason}"
+    account_id: str
+    decision: str
+    about: str
+    amount: Decimal | None
     by: str
     reason: str
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from settlement_core.values.event import Event
+from settlement_core.values.texts import visible_text
 
 __all__ = [
     "ArchiveFailed",
@@ -28,6 +29,11 @@ class CoreStarted(Event):
     text: ClassVar[str] = "settling with {engine}, verifiable: {verifiable}"
     engine: str
     verifiable: bool
+    asset: str = ""
+
+    def __str__(self) -> str:
+        """Return the line for a log, with the unit of all amounts that follow."""
+        return Event.__str__(self) + (f", amounts in {visible_text(self.asset)}" if self.asset else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -245,7 +245,7 @@ def test_a_store_in_use_is_not_migrated(redis_url: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("sqlite:nosuch.db", "sqlite:new.db"), "there is no store at nosuch.db"),
+        (("sqlite:nosuch.db", "sqlite:new.db"), "nosuch.db; nothing was read"),
         (("sqlite:old.db", "sqlite:./old.db"), "FROM and TO are both sqlite:"),
         (("sqlite:old.db", "memory:"), "would end with this command; name another store"),
         (("memory:", "sqlite:new.db"), "store memory: lives and ends with its server"),

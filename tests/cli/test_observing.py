@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -17,6 +18,7 @@ import pytest
 from tests.cli.processes import MINIMAL, PATIENCE_S, Server, ask, open_connector, run, serving, until, write_engine
 from tests.observers.listening import Series, series
 from tests.observers.test_webhooks_over_http import documented_check
+from tests.outbound.stage import Authority
 
 SECRET = "correct-horse-battery-staple"
 TOKEN = "connectors-bearer-token"
@@ -46,7 +48,7 @@ class Receiver:
 
 
 @contextmanager
-def open_receiver(*, asleep: bool = False) -> Iterator[Receiver]:
+def open_receiver(*, asleep: bool = False, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """Serve a receiver in a thread for the block."""
     receiver = Receiver("")
     if not asleep:
@@ -72,7 +74,9 @@ def open_receiver(*, asleep: bool = False) -> Iterator[Receiver]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver.url = f"http://127.0.0.1:{server.server_address[1]}"
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        receiver.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -177,6 +181,30 @@ def test_webhooks_tell_it_too_signed_and_again_until_they_are_taken(
     for secret in (SECRET, PATH, TOKEN):
         assert secret not in said
     assert f"webhooks to {receiver.url} fail, and are sent again later: status 503" in said
+
+
+@pytest.mark.parametrize("named", ["--webhook-ca", "SSL_CERT_FILE"])
+def test_a_receiver_with_a_private_authority_is_told_once_that_is_named(
+    named: str, start: Callable[..., AbstractContextManager[Server]], tmp_path: Path
+) -> None:
+    """Before that, the log says what is wrong with the certificate, and both ways to name its authority."""
+    authority, secret = Authority(tmp_path), {"SETTLEMENT_WEBHOOK_SECRET": SECRET, "SSL_CERT_FILE": ""}
+    option = (named, str(authority.file)) if named.startswith("-") else ()
+    variables = secret if option else secret | {named: str(authority.file)}
+    with open_receiver(tls=authority.server()) as receiver:
+        webhook = ("--webhook-url", receiver.url + PATH)
+        with start(*webhook, **secret) as server:
+            assert server.create() == 201
+            assert server.settle("5", "a") == 201
+            until(lambda: "webhooks to" in server.log.read_text(), "for the log")
+            assert (
+                "no answer: the certificate is refused: unable to get local issuer certificate; name its authority by "
+                "--webhook-ca or SSL_CERT_FILE"
+            ) in server.log.read_text()
+        with start(*webhook, *option, **variables) as server:
+            assert server.create() == 201
+            assert server.settle("5", "a") == 201
+            until(lambda: receiver.kinds() == {"settled"}, "for the message")
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
@@ -306,7 +334,7 @@ def test_without_the_optional_packages_it_settles_and_says_what_to_install(
         ),
         (["--webhook-url", "ftp://host/hunter2"], SECRET, "cannot use the webhook URL: it must begin with http:// or"),
         (["--webhook-url", ""], SECRET, "cannot use the webhook URL: it must begin with http:// or"),
-        (["--webhook-url", "http://me:hunter2@host/"], SECRET, "cannot use the webhook URL: it names a user"),
+        (["--webhook-url", "http://me:hunter2@host/"], SECRET, "cannot use the webhook URL: it carries a user"),
     ],
 )
 def test_webhooks_that_could_not_be_sent_or_believed_are_refused_at_the_start(

@@ -26,7 +26,7 @@ from tests.cli.processes import (
 
 LINE = re.compile(
     r"settlement engine (?P<target>\S+) on (?P<url>http://127\.0\.0\.1:\d+), "
-    r"admin (?P<admin>http://127\.0\.0\.1:\d+), store (?P<store>\S+)\n"
+    r"admin (?P<admin>http://127\.0\.0\.1:\d+), store (?P<store>[^\s,]+)(, which was created now)?\n"
 )
 TEXT_LOG = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR|CRITICAL) +\S")
 
@@ -168,3 +168,15 @@ def test_the_token_may_be_a_variable_but_never_an_argument(engine: Path, connect
         assert secret not in server.out.read_text() + server.log.read_text()
     refused = run("serve", str(engine), "--connector-url", "x://y", code=2, SETTLEMENT_CONNECTOR_TOKEN=secret)
     assert secret not in refused.stdout + refused.stderr
+
+
+def test_the_store_is_printed_by_its_whole_path_and_told_as_new_once(tmp_path: Path, engine: Path) -> None:
+    """A mistyped path shows at the first start: there was no store. `~` is the home directory, as in a shell."""
+    home = {"HOME": str(tmp_path), "PAID": "x"}
+    where = f"store sqlite:{tmp_path / 'books' / 's.db'}"
+    (tmp_path / "books").mkdir()
+    for said in (f"{where}, which was created now\n", f"{where}\n"):
+        with serving(str(engine), "--store", "sqlite:~/books/s.db", folder=tmp_path, **home) as server:
+            assert server.printed.endswith(said)
+            assert server.stop() == 0
+    assert run("audit", "--store", "sqlite:~/books/s.db", code=0, cwd=None, **home).returncode == 0

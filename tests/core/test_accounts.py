@@ -12,7 +12,7 @@ import pytest
 from settlement_core.core.config import CoreConfig
 from settlement_core.values.commands import Resolve
 from settlement_core.values.errors import MessageNotHandled, MessageRejected, UnknownAccount
-from settlement_core.values.events import AccountReady, StepFailed
+from settlement_core.values.events import AccountReady, StepDormant, StepFailed
 from settlement_core.values.records import AccountState
 from tests.core.worlds import D, MinimalEngine, World, until
 
@@ -81,6 +81,33 @@ async def test_a_failing_set_up_is_tried_again_until_it_succeeds_while_requests_
         await until(lambda: world.account().outgoing.settled == 20)
         assert anyio.current_time() < 41
     assert len(world.ears.of(StepFailed)) == 4
+
+
+async def test_an_account_that_owes_nothing_stops_being_logged_after_a_day_of_failed_set_up() -> None:
+    """Tries go on once an hour, without an event and not among the retries; money that is owed makes each one again."""
+    day_s, hour_s = 86400.0, 3600.0
+    world = World(PoliteEngine(refusals=10_000))
+    async with world.core() as core:
+        await core.create_account("alice")
+        await anyio.sleep(day_s + 2 * hour_s)
+        (dormant,) = world.ears.of(StepDormant)
+        assert (dormant.account_id, dormant.step) == ("alice", "set_up")
+        assert day_s <= world.ears.times(StepDormant)[0] <= day_s + hour_s
+        failed, tries = len(world.ears.of(StepFailed)), len(world.engine.log)
+        (lane,) = core.lanes()
+        assert (lane.failures, lane.doing) == (0, "dormant: set_up fails")
+        assert "set_up failed: " in lane.last_error
+        await anyio.sleep(day_s)
+        assert len(world.ears.of(StepFailed)) == failed
+        assert len(world.ears.of(StepDormant)) == 1
+        assert 23 <= len(world.engine.log) - tries <= 25
+        await core.request_settlement("alice", D(1), "owed")
+        await anyio.sleep(2 * hour_s)
+        assert len(world.ears.of(StepFailed)) > failed
+        assert core.lanes()[0].failures > 0
+        world.engine.refusals = 0
+        await core.create_account("alice")
+        await until(lambda: world.account().outgoing.settled == 1)
 
 
 async def test_a_set_up_interrupted_by_a_crash_is_done_by_the_next_life() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import anyio
 import pytest
 
-from settlement_core.core.config import DAY_S, CoreConfig
+from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import Core, open_core
+from settlement_core.values.backoff import DAY_S
 from settlement_core.values.commands import Entries, Tick
 from settlement_core.values.events import ClockJumped
 from settlement_core.values.lived import BUCKET_S, advance

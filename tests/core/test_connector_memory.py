@@ -59,7 +59,7 @@ def make_world(*answers: CreditOutcome, **connector: Any) -> World:
 
 
 async def test_a_credit_that_is_never_heard_is_held_before_the_connector_forgets_its_key() -> None:
-    """Offered with the usual back-off, then held with how often, since when and the last answers; credited once."""
+    """Offered with the usual back-off, then held with how often, since when and all answers in order; credited once."""
     world = make_world(*[LOST] * 3, Unanswered("no answer within 30 s"), *[LOST] * 100)
     async with world.core() as core:
         await core.create_account("alice")
@@ -73,7 +73,8 @@ async def test_a_credit_that_is_never_heard_is_held_before_the_connector_forgets
     assert held.reason == world.attempts()[0].reason
     assert held.reason == (
         "the connector may have forgotten its key, which it remembers for 300 s; offered 10 times since 1970-01-12 "
-        "13:46:40 UTC; last answers: " + " | ".join([LOST.reason] * 3)
+        "13:46:40 UTC; answers in order: 500 Internal Server Error (3 times from 1970-01-12 13:46:40 UTC on), then no "
+        "answer within 30 s, then 500 Internal Server Error (6 times from 1970-01-12 13:46:47 UTC on)"
     )
 
 

@@ -9,7 +9,8 @@ import anyio
 import pytest
 
 from settlement_core.abc import Settled, Unanswered
-from settlement_core.core.config import DAY_S, CoreConfig
+from settlement_core.core.config import CoreConfig
+from settlement_core.values.backoff import DAY_S
 from settlement_core.values.commands import Close, Entries, History, OpenAccount, Overview
 from settlement_core.values.errors import (
     ConnectorError,

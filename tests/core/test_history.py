@@ -11,8 +11,9 @@ import anyio.to_thread
 import pytest
 
 from settlement_core.archive import archive_to, read_archive
-from settlement_core.core.config import DAY_S, CoreConfig
+from settlement_core.core.config import CoreConfig
 from settlement_core.core.core import Core, open_core
+from settlement_core.values.backoff import DAY_S
 from settlement_core.values.commands import History
 from settlement_core.values.events import ArchiveFailed, HistoryRetired
 from settlement_core.values.records import Attempt

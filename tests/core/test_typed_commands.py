@@ -13,8 +13,9 @@ import anyio
 import pytest
 
 from settlement_core.abc import Refused, Unanswered
-from settlement_core.core.config import DAY_S, CoreConfig
+from settlement_core.core.config import CoreConfig
 from settlement_core.stores.memory import MemoryStore, create_memory_store
+from settlement_core.values.backoff import DAY_S
 from settlement_core.values.commands import Assign, Command, Pause, Release, Resolve, Result
 from settlement_core.values.records import AttemptState
 from tests.core.worlds import D, FakeConnector, MemoryLedger, MinimalEngine, VerifiableEngine, World, until

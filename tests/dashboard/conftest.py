@@ -20,6 +20,8 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    # names for tests that need some, all of this machine
+    "--host-resolver-rules=MAP *.test 127.0.0.1, MAP *.example 127.0.0.1",
 )
 
 

@@ -104,7 +104,7 @@ def under_uvicorn(
     thread = threading.Thread(target=run, name="uvicorn")
     thread.start()
     try:
-        _wait(lambda: server.started or not thread.is_alive())
+        wait(lambda: server.started or not thread.is_alive())
         port = server.servers[0].sockets[0].getsockname()[1] if server.started else 0
         yield server, port
     finally:
@@ -114,7 +114,7 @@ def under_uvicorn(
     assert [type(failure) for failure in failures] in ([], [SystemExit])
 
 
-def _wait(condition: Any) -> None:
+def wait(condition: Any) -> None:
     """Wait in real time, from a thread of our own."""
     pause, waited = threading.Event(), 0.0
     while not condition():
@@ -134,7 +134,7 @@ def test_uvicorn_accepts_settles_and_ends_after_the_core() -> None:
                 201,
                 content,
             )
-        _wait(lambda: life.world.account().outgoing.settled == D("4.682"))
+        wait(lambda: life.world.account().outgoing.settled == D("4.682"))
         assert ask(port, "POST", "/accounts/nobody/settlements", content, **{"idempotency-key": "a"})[0] == 404
     assert life.told == ["engine opened", "engine closed", "uvicorn ended"]
     assert life.world.engine.paid == [D("4.682")]
@@ -147,7 +147,7 @@ def test_uvicorn_waits_for_a_payment_under_way() -> None:
     with under_uvicorn(life) as (_, port):
         ask(port, "POST", "/accounts", {"id": "alice"})
         ask(port, "POST", "/accounts/alice/settlements", {"amount": "5", "scale": 0}, **{"idempotency-key": "a"})
-        _wait(lambda: life.world.engine.calls != [])
+        wait(lambda: life.world.engine.calls != [])
     assert life.world.engine.paid == [5]
     assert life.world.account().outgoing.settled == 5
     assert life.told == ["engine opened", "engine closed", "uvicorn ended"]
@@ -171,7 +171,7 @@ def test_uvicorn_answers_503_once_the_engine_has_died(caplog: pytest.LogCaptureF
         life.dies[0].set()
         content = {"amount": "5", "scale": 0}
         key = {"idempotency-key": "a"}
-        _wait(lambda: ask(port, "POST", "/accounts/alice/settlements", content, **key)[0] == 503)
+        wait(lambda: ask(port, "POST", "/accounts/alice/settlements", content, **key)[0] == 503)
         status, said = ask(port, "POST", "/accounts/alice/settlements", content, **key)
         assert (status, said["detail"]) == (503, "shutting down; nothing was recorded, try again later")
     logged = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
@@ -187,7 +187,7 @@ def test_a_dialect_goes_along() -> None:
         assert ask(port, "POST", "/secret/accounts", {"id": "harry"}) == (201, {"id": "harry"})
         status, _ = ask(port, "POST", "/secret/accounts/harry/settlement", {"amount": "5", "scale": 0})
         assert status == 201
-        _wait(lambda: life.world.account("harry").outgoing.settled == 5)
+        wait(lambda: life.world.account("harry").outgoing.settled == 5)
 
 
 @pytest.mark.parametrize("access", [None, AccessRules(allowed_hosts=("engine.internal",))])

@@ -315,11 +315,11 @@ async def test_a_receiver_that_is_down_is_told_of_once_and_no_secret_is(caplog: 
 @pytest.mark.parametrize(
     ("url", "secret", "problem"),
     [
-        ("ftp://host/", SECRET, "must begin with http:// or https:// and a host"),
-        ("https:///path", SECRET, "must begin with http:// or https:// and a host"),
-        ("https://host:port/", SECRET, "no valid host and port"),
+        ("ftp://host/", SECRET, "must begin with http:// or https://, such as https://receiver.example/hook"),
+        ("https:///path", SECRET, "it names no host"),
+        ("https://host:port/", SECRET, "its host or port is malformed"),
         ("https://hö.example/", SECRET, "characters outside ASCII"),
-        ("https://me:pass@host/", SECRET, "it names a user"),
+        ("https://me:pass@host/", SECRET, "a user name or password; messages are signed instead"),
         ("https://host/", "short", "at least 16 characters, this one 5"),
     ],
 )

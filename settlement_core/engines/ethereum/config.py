@@ -17,7 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from settlement_core.engines.ethereum.rpc import describe_origin
+from settlement_core.engines.ethereum.rpc import check_node_url
 from settlement_core.values.amounts import MAX_SCALE, ZERO, check_amount
 from settlement_core.values.errors import LocalError
 
@@ -66,9 +66,13 @@ class EthereumConfig:
 
     Attributes:
         node_url: the node's JSON-RPC over HTTP. It may carry a provider's key, so it is not shown.
+        ca_file: PEM file of the only authorities to trust for the node, instead of those of SSL_CERT_FILE or the
+            system's.
+        proxy: URL of the HTTP proxy through which the node is reached. It may carry a password, so it is not shown.
         chain_id: of the chain; nothing is done on any other.
         key: of the address that pays, and that peers pay.
         token: the ERC-20 contract's address in lower case; None settles ether.
+        asset: the label of what is settled in, such as "ETH" or "USDC"; the chain's word is not taken for it.
         asset_scale: what the token's `decimals()` must be; None takes what it is. Ether's is 18.
         confirmations: a block is final once it has so many, itself included; None waits for the chain's own
             `finalized` tag.
@@ -98,8 +102,11 @@ class EthereumConfig:
     node_url: str = field(repr=False)
     chain_id: int
     key: SigningKey
+    ca_file: str | None = None
+    proxy: str | None = field(default=None, repr=False)
     token: str | None = None
     asset_scale: int | None = None
+    asset: str = ""
     confirmations: int | None = 12
     poll_interval_s: float = 4.0
     max_fee_per_gas: int = 200 * GWEI
@@ -118,7 +125,7 @@ class EthereumConfig:
     timeout_s: float = 20.0
 
     def __post_init__(self) -> None:
-        describe_origin(self.node_url)
+        check_node_url(self.node_url)
         check_amount(self.minimum, "minimum")
         check_amount(self.incoming_minimum, "incoming_minimum")
         if self.token is not None and not _ADDRESS.fullmatch(self.token):

@@ -44,7 +44,9 @@ def ethereum_engine(config: EthereumConfig) -> Callable[[AccountServices], Abstr
         if lead is not None:
             # two processes would give the same nonce away twice
             await lead()
-        async with open_rpc(config.node_url, timeout_s=config.timeout_s) as rpc:
+        async with open_rpc(
+            config.node_url, timeout_s=config.timeout_s, ca_file=config.ca_file, proxy=config.proxy
+        ) as rpc:
             engine = await _open(config, services, rpc)
             # an exception of either leaves through this task group: a blind or deaf engine must not go on paying
             async with anyio.create_task_group() as tasks:
@@ -64,6 +66,7 @@ class EthereumEngine:
         self, config: EthereumConfig, services: AccountServices, *, chain: Chain, scale: int, book: NonceBook
     ) -> None:
         self.asset_scale = scale
+        self.asset = config.asset
         self._config = config
         self._chain = chain
         self._book = book

@@ -24,10 +24,13 @@ def ethereum_from_options(
     *,
     chain_id: str,
     node: str = "",
+    ca_file: str = "",
+    proxy: str = "",
     key_file: str = "",
     password_file: str = "",
     token: str = "",
     asset_scale: str = "",
+    asset: str = "",
     confirmations: str = "12",
     poll_interval_s: str = "4",
     max_fee_per_gas_gwei: str = "200",
@@ -49,15 +52,19 @@ def ethereum_from_options(
 
     What may be secret comes from the environment, or from files: the key (`SETTLEMENT_ETHEREUM_KEY`, or `key_file`),
     a keystore's password (`SETTLEMENT_ETHEREUM_PASSWORD`, or `password_file`), and the node's URL where it carries
-    one (`SETTLEMENT_ETHEREUM_NODE`; else 127.0.0.1:8545). Raises `LocalError`.
+    one (`SETTLEMENT_ETHEREUM_NODE`; else 127.0.0.1:8545). `proxy=@FILE` has the command line read a proxy's URL, which
+    may carry a password, from a file. Raises `LocalError`.
     """
     return ethereum_engine(
         EthereumConfig(
             node_url=node or os.environ.get(NODE_VARIABLE, "") or "http://127.0.0.1:8545",
+            ca_file=ca_file or None,
+            proxy=proxy or None,
             chain_id=_read("chain_id", chain_id, int),
             key=load_key(key_file=key_file, password_file=password_file, environment=os.environ),
             token=token.lower() or None,
             asset_scale=_read("asset_scale", asset_scale, int) if asset_scale else None,
+            asset=asset,
             confirmations=None if confirmations == "finalized" else _read("confirmations", confirmations, int),
             poll_interval_s=_read("poll_interval_s", poll_interval_s, float),
             max_fee_per_gas=int(_read("max_fee_per_gas_gwei", max_fee_per_gas_gwei, _finite) * GWEI),

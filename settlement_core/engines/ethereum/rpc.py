@@ -7,21 +7,17 @@ no answer at all a transaction may well be on its way. Nothing is repeated here;
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-from urllib.parse import unquote, urlsplit
+from typing import Any, NamedTuple, TypeAlias
 
-import anyio
-
-from settlement_core.values.errors import LocalError, RemoteError
+from settlement_core.outbound.client import NoReply, Outbound, open_outbound
+from settlement_core.outbound.trust import make_trust
+from settlement_core.outbound.urls import CheckedUrl, check_proxy, check_url
+from settlement_core.values.errors import RemoteError
 from settlement_core.values.json_text import decode_json
 
-if TYPE_CHECKING:
-    import httpx2
-
-__all__ = ["Call", "NodeError", "NodeRefused", "NodeUnavailable", "Rpc", "describe_origin", "open_rpc"]
+__all__ = ["Call", "NodeError", "NodeRefused", "NodeUnavailable", "Rpc", "check_node_url", "open_rpc"]
 
 MAX_BATCH = 50
 """Calls in one request at most. Providers that take fewer are asked for fewer."""
@@ -35,11 +31,10 @@ _OVERLOADED = frozenset({429, 502, 503, 504})
 MAX_ANSWER = 64 * 2**20
 """Bytes of one answer: ten times what a batch of the largest blocks takes."""
 
-SHORTEST_SECRET = 6
-"""Characters of a part of the URL that may be a provider's key; shorter ones are words such as "v3"."""
+MAX_CONNECTIONS = 100
+"""Connections to the node at once; accounts that ask side by side need one each."""
 
-MAX_EXCERPT = 200
-"""Characters of a node's words that are shown to a person."""
+_JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 
 
 class NodeError(RemoteError):
@@ -78,18 +73,16 @@ Answer: TypeAlias = Any
 class Rpc:
     """One node; `open_rpc` gives it. Calls may run side by side."""
 
-    def __init__(self, client: httpx2.AsyncClient, url: str, *, timeout_s: float) -> None:
-        self._client = client
-        self._url = url
-        self._timeout_s = timeout_s
-        self.origin = describe_origin(url)
-        self._secrets = _secrets_of(url)
+    def __init__(self, outbound: Outbound, target: CheckedUrl) -> None:
+        self._outbound = outbound
+        self._url = target.url
+        self.origin = target.origin
         self._largest = MAX_BATCH
         self._granted = 0
 
     def __repr__(self) -> str:
         """Show no path and no password: providers put the customer's key there."""
-        return f"<Rpc {self.origin}, timeout {self._timeout_s:g} s>"
+        return f"<Rpc {self.origin}, timeout {self._outbound.timeout_s:g} s>"
 
     async def call(self, method: str, *params: Any) -> Any:
         """Return the result of one call. Raises `NodeRefused` and `NodeUnavailable`."""
@@ -157,33 +150,21 @@ class Rpc:
         return NodeRefused(call.method, code=code, text=self._quote(known.get("message", error)))
 
     async def _post(self, content: Any) -> Any:
-        try:
-            # the client's own timeouts begin anew with each byte; this one does not
-            with anyio.fail_after(self._timeout_s):
-                status, body = await self._fetch(content)
-        except TimeoutError:
-            raise NodeUnavailable(f"no answer from {self.origin} within {self._timeout_s:g} s") from None
-        except Exception as error:  # noqa: BLE001  whatever HTTP library or loop make of it, there is no answer
-            raise NodeUnavailable(f"no answer from {self.origin}: {self._quote(_words_of(error))}") from None
-        if len(body) > MAX_ANSWER:
+        body = json.dumps(content, separators=(",", ":")).encode()
+        reply = await self._outbound.post(self._url, body, headers=_JSON, max_bytes=MAX_ANSWER)
+        if isinstance(reply, NoReply):
+            raise NodeUnavailable(reply.reason.replace("no answer", f"no answer from {self.origin}", 1))
+        if reply.too_long:
             raise _TooMuch(f"{self.origin} answered more than {MAX_ANSWER} bytes")
-        problem = NodeUnavailable if status in _OVERLOADED else _TooMuch
+        if reply.flaw:
+            raise NodeUnavailable(f"no whole answer from {self.origin}: {reply.flaw}")
+        if reply.encoded:
+            raise NodeUnavailable(f"{self.origin} answered in a content encoding that was not asked for")
+        problem = NodeUnavailable if reply.status in _OVERLOADED else _TooMuch
         try:
-            return decode_json(bytes(body))
+            return decode_json(reply.body)
         except ValueError:
-            raise problem(f"{self.origin} answered status {status} without JSON") from None
-
-    async def _fetch(self, content: Any) -> tuple[int, bytearray]:
-        """Return status and body of the answer; of one that is too long, a little more than is allowed."""
-        body = bytearray()
-        async with self._client.stream("POST", self._url, json=content) as response:
-            with anyio.CancelScope() as reading:
-                async for part in response.aiter_bytes():
-                    body += part
-                    if len(body) > MAX_ANSWER:
-                        # not `break`, which would leave httpx's generators to the garbage collector; trio rejects that
-                        reading.cancel()
-            return response.status_code, body
+            raise problem(f"{self.origin} answered status {reply.status} without JSON") from None
 
     def _quote(self, said: object) -> str:
         """Return a node's words in one line, shortened, without what our URL keeps secret."""
@@ -191,9 +172,7 @@ class Rpc:
             text = said if isinstance(said, str) else json.dumps(said)
         except ValueError:  # integers of thousands of digits
             text = "an unreadable answer"
-        text = self._secrets.sub("[secret]", text)
-        text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-        return text if len(text) <= MAX_EXCERPT else text[: MAX_EXCERPT - 1] + "…"
+        return self._outbound.excerpt(text)
 
 
 def _is_answer(item: object) -> bool:
@@ -202,45 +181,27 @@ def _is_answer(item: object) -> bool:
     )
 
 
-def _secrets_of(url: str) -> re.Pattern[str]:
-    """Return what finds every part of a URL that may be a secret, as it is written there and as it is meant."""
-    parts = urlsplit(url)
-    fields = [field.partition("=") for field in parts.query.split("&")]
-    whole = [parts.path.strip("/"), parts.query, parts.netloc.rpartition("@")[0]]
-    single = [*parts.path.split("/"), *(name for name, _, _ in fields), *(value for _, _, value in fields)]
-    # however short: a name and a password are never words of an error
-    found = {text for text in (parts.username, parts.password, *whole) if text}
-    found |= {text for text in single if len(text) >= SHORTEST_SECRET}
-    longest_first = sorted(found | {unquote(text) for text in found}, key=len, reverse=True)
-    # without any, it finds nothing
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-
-
-def _words_of(error: BaseException) -> str:
-    told: BaseException | None = error
-    while told is not None and not str(told):  # trio's errors leave the words to their cause
-        told = told.__cause__ or told.__context__
-    return str(told or type(error).__name__)
-
-
-def describe_origin(url: str) -> str:
-    """Return scheme, host and port of a node's URL, which is all that may be shown of it; raise LocalError if bad."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or parts.scheme not in {"http", "https"} or not url.isascii() or not url.isprintable() or " " in url:
-        raise LocalError("cannot use the node's URL: it must be one such as http://127.0.0.1:8545")
-    shown = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
+def check_node_url(url: str) -> CheckedUrl:
+    """Return a node's usable URL; raise `LocalError` with a sentence that tells no secret."""
+    return check_url(url, "node's URL", example="http://127.0.0.1:8545")
 
 
 @asynccontextmanager
-async def open_rpc(url: str, *, timeout_s: float) -> AsyncIterator[Rpc]:
-    """Give the node at a URL for the block. Nothing is asked yet. Proxies from the environment are ignored."""
-    describe_origin(url)
-    import httpx2  # noqa: PLC0415  only who opens a node pays for it
+async def open_rpc(
+    url: str, *, timeout_s: float, ca_file: str | None = None, proxy: str | None = None
+) -> AsyncIterator[Rpc]:
+    """Give the node at a URL for the block. Nothing is asked yet. Proxies from the environment are ignored.
 
-    async with httpx2.AsyncClient(trust_env=False, timeout=timeout_s) as client:
-        yield Rpc(client, url, timeout_s=timeout_s)
+    Trusted are the authorities of `ca_file`, else those of SSL_CERT_FILE, else the system's. `proxy` is the URL of an
+    HTTP proxy to go through. Raises `LocalError` if any of these cannot be used.
+    """
+    target, through = check_node_url(url), check_proxy(proxy, "proxy to the node")
+    async with open_outbound(
+        target,
+        timeout_s=timeout_s,
+        trust=make_trust(target, ca_file=ca_file, proxy=through),
+        max_connections=MAX_CONNECTIONS,
+        ca_option="-o ca_file=PATH",
+        proxy=through,
+    ) as outbound:
+        yield Rpc(outbound, target)

@@ -78,6 +78,7 @@ def simulated_engine(
     address: str,
     *,
     poll_interval_s: float = 0.1,
+    asset: str = "",
     clock: Callable[[], float] = time.time,
     chance: Callable[[], float] = random.random,
 ) -> Callable[[AccountServices], AbstractAsyncContextManager[SimulatedEngine]]:
@@ -88,6 +89,7 @@ def simulated_engine(
         address: ours on the ledger, which must exist. All accounts share it; memos tell them apart.
         poll_interval_s: seconds between two looks for incoming entries, and for a transfer's state while the
             ledger makes blocks by hand.
+        asset: the label of what is settled in, such as "EUR".
         clock: the ledger's time in seconds.
         chance: random numbers in [0, 1), for jitter.
     """
@@ -97,6 +99,7 @@ def simulated_engine(
         ledger = await anyio.to_thread.run_sync(partial(open_ledger, path, clock=clock))
         try:
             engine = SimulatedEngine(services, ledger, address, poll_interval_s=poll_interval_s, chance=chance)
+            engine.asset = asset
             await engine.check_ledger()
             # An exception of the scan leaves through this task group: a deaf engine must not go on paying.
             async with anyio.create_task_group() as tasks:
@@ -116,6 +119,8 @@ class SimulatedEngine:
     ledger. Everything durable is kept through the
     core's services, never here.
     """
+
+    asset = ""
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ export function accountView(id) {
   const resume = act("Resume", dialogs.resume);
   const wait = waiting();
   const sums = money();
+  const figures = section("Money", "card", sums.element);
   const again = retries();
   const history = timeline(id);
   const known = h(
@@ -28,7 +29,7 @@ export function accountView(id) {
     h("div", { class: "actions" }, settle, pause, resume),
     paused,
     wait.element,
-    section("Money", "card", sums.element).element,
+    figures.element,
     again.element,
     history.element,
   );
@@ -70,6 +71,7 @@ export function accountView(id) {
       .map(([direction, reason]) => ({ key: direction, kind: `${direction} halted`, grave: true, name: "", reason }));
     wait.update([...halts, ...ofAttempts(waits)], 0);
     sums.update(account);
+    setText(figures.heading, summary.asset ? `Money, in ${summary.asset}` : "Money");
     again.update(summary.lanes.filter((lane) => lane.account_id === id && lane.failures > 0));
   }
 

@@ -1,6 +1,6 @@
 // The operator's API, from a page that it serves. The token, if one is asked for, stays in this tab.
 
-const KEY = "settlement-core token";
+const KEY = `settlement-core token ${location.pathname}`; // of this engine: a proxy may have several on one site
 const LONGEST_PAUSE_MS = 15000;
 const SILENCE_MS = 30000; // the server says something at least every 10 s
 

@@ -1,7 +1,7 @@
 // The page: which view is shown, when it looks again, and the token, should the server ask for one.
 
 import { accountView } from "./account.js";
-import { follow, forgetToken, hasToken, Refused, rememberToken, TokenNeeded } from "./api.js";
+import { follow, forgetToken, get, hasToken, Refused, rememberToken, TokenNeeded } from "./api.js";
 import { h, say, setText, show } from "./dom.js";
 import { overview } from "./overview.js";
 import { when } from "./times.js";
@@ -99,9 +99,16 @@ function route() {
   look(0);
 }
 
+/** Offer no decisions to a token that may only read. */
+async function learnRole() {
+  const { role } = hasToken() ? await get("caller").catch(() => ({ role: "" })) : { role: "" };
+  document.body.dataset.role = role;
+}
+
 function begin() {
   stop = new AbortController();
   route();
+  learnRole();
   const changed = (state) => {
     following = state === "live";
     if (state === "token") askForToken();

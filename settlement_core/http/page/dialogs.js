@@ -190,6 +190,26 @@ export function resolve(attempt) {
   });
 }
 
+/** Say in full what is proposed. */
+export function proposed({ decision, about, content, token, by, reason }) {
+  const said = content.settled === undefined ? "" : `, of which ${shortened(content.settled)} moved`;
+  const owner = content.account_id === undefined ? "" : ` to account ${content.account_id}`;
+  return `Token ${token} (${by}) proposes to ${decision} ${about}${owner}${said}: ${reason}`;
+}
+
+/** A second operator says the same. */
+export function confirm(proposal) {
+  ask({
+    title: `Confirm: ${proposal.decision}`,
+    text: `Look for yourself first: what you confirm moves money. ${proposed(proposal)}`,
+    confirm: "Confirm",
+    path: proposal.path,
+    done: "It is decided, by both of you.",
+    content: () => proposal.content,
+    grave: true,
+  });
+}
+
 export function dismiss(item) {
   ask({
     title: `${shortened(item.amount)} is not ours`,

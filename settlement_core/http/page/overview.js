@@ -6,6 +6,7 @@ import { chart } from "./charts.js";
 import * as dialogs from "./dialogs.js";
 import { h, keyed, setText, show } from "./dom.js";
 import { accountLink, linkTo, moment, money, ofAttempts, retries, section, stateOf, waiting } from "./parts.js";
+import { proposals } from "./proposals.js";
 import { duration } from "./times.js";
 
 const PAGE = 50;
@@ -21,6 +22,7 @@ export function overview() {
   const detail = h("p", { class: "detail" });
   verdict.append(sentence, detail);
   const wait = waiting();
+  const second = proposals();
   const sums = money();
   const figures = section("Money", "card", sums.element);
   const curves = activity();
@@ -32,6 +34,7 @@ export function overview() {
     { class: "overview" },
     h("h1", { class: "away" }, "Overview"),
     verdict,
+    second.element,
     wait.element,
     figures.element,
     curves.element,
@@ -46,6 +49,7 @@ export function overview() {
       get("attempts", { state: ["in_doubt", "held"], limit: NAMED }),
       get("suspense", { limit: NAMED }),
       get("engine"),
+      second.update(),
       curves.update(),
       list.update(),
     ]);
@@ -55,6 +59,7 @@ export function overview() {
     const named = attempts.length + suspense.length;
     wait.update(items, in_doubt.count + held.count + unattributed.count - named);
     sums.update(summary);
+    setText(figures.heading, summary.server.asset ? `Money, in ${summary.server.asset}` : "Money");
     again.update(summary.retrying.lanes);
     document.getElementById("engine").textContent = summary.server.engine;
     document.title = items.length ? `(${items.length}) Settlement engine` : "Settlement engine";

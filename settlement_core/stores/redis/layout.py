@@ -140,6 +140,8 @@ class Keyspace:
 
     def __init__(self, namespace: str, partitions: int) -> None:
         self.namespace = namespace
+        self.created = False
+        """Whether there was no such store before it was opened."""
         self.partitions = [_partition_keys(namespace, number) for number in range(partitions)]
         # what belongs to the engine as a whole
         self.settings = f"{{{namespace}}}:settings"

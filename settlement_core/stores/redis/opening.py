@@ -44,6 +44,7 @@ def open_keyspace(servers: Servers, namespace: str, partitions: int | None, *, c
     for _ in range(_LOOKS):
         settings = _settings(servers, namespace, partitions, create=create)
         places = Keyspace(namespace, int(settings["partitions"]))
+        places.created = "format" not in settings
         if partitions not in {None, len(places.partitions)}:
             raise LocalError(
                 f"the store at {servers.name} has {len(places.partitions)} partitions, which cannot be changed to "

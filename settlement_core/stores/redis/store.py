@@ -113,6 +113,11 @@ class RedisStore:
         """Return the store's URL, without passwords."""
         return self._servers.name
 
+    @property
+    def created(self) -> bool:
+        """Tell whether there was no such store before it was opened."""
+        return self._places.created
+
     def apply(self, commands: Sequence[c.Command[Any]]) -> list[c.Result]:
         """Apply a batch in order; see `settlement_core.abc.Store`. A failed one may hold in part."""
         return make_waits(self.apply_in_steps(commands))

@@ -123,6 +123,23 @@ async def test_a_urls_secrets_are_not_told_in_errors() -> None:
         assert rpc._quote("bad key 0123456789abcdef of a/b in v3") == "bad key [secret] of [secret] in v3"
 
 
+async def test_what_leads_to_the_node_is_checked_when_the_engine_starts(tmp_path: Path) -> None:
+    """A file of authorities and a proxy, as options; no secret of the proxy's is told."""
+    key = tmp_path / "key"
+    key.write_text(KEY)
+    key.chmod(0o600)
+    for options, problem in (
+        ({"ca_file": str(tmp_path / "none.pem")}, "cannot read the CA file '.*none.pem' for the node's URL"),
+        ({"proxy": "http://me:hunter2@"}, "cannot use the proxy to the node: it names no host"),
+    ):
+        facts = {"chain_id": "1", "node": "https://127.0.0.1:1", "key_file": str(key)}
+        connect: Any = load_target("ethereum", facts | options)
+        with pytest.raises(LocalError, match=problem) as refused:
+            async with connect(EngineServices()):
+                raise AssertionError
+        assert "hunter2" not in str(refused.value)
+
+
 def test_a_key_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
     """In hexadecimal, or as a keystore with a password; and never from a command line."""
     address = dev_accounts()[1].address
