@@ -18,6 +18,7 @@ from settlement_core.cli.printing import add_row, count, make_table, print_table
 from settlement_core.cli.secrets import URL
 from settlement_core.cli.source import Source, open_source
 from settlement_core.cli.types import AMOUNT
+from settlement_core.cli.verdicts import exit_code_of, reason_lines
 from settlement_core.store_urls import DEFAULT_STORE
 from settlement_core.values.errors import LocalError
 from settlement_core.values.records import AttemptState
@@ -32,6 +33,9 @@ __all__ = [
     "resolve",
     "suspense",
 ]
+
+LISTED = 50
+"""Attempts and settlements of each kind that an audit prints; its JSON has all."""
 
 _UNCLOSED = tuple(state.value for state in AttemptState if state is not AttemptState.CLOSED)
 
@@ -255,18 +259,25 @@ def _fate(item: dict[str, Any]) -> str:
 @click.command()
 @on_books
 def audit(source: Source, *, as_json: bool) -> None:
-    """Prove, from the store alone, that no money was lost or doubled; exit code 1 if something does not add up.
+    """Prove, from the store alone, that no money was lost or doubled, and give the verdict about the money.
 
     Every sum is recomputed from the rows it is made of, for every account and direction, and every row that breaks
-    the proof is named. Also tells what waits for a person.
+    the proof is named. The last line is the verdict, the same that watch, the page and the metrics of a running server
+    show.
+
+    \b
+    Exit code:  0  good: nothing is to be done
+                1  wrong: the books do not add up, or a contract about money was broken
+                2  nothing was audited: no server, no store
+                3  waits for you: the books add up, and something needs your decision
+                4  stuck: the books add up, and money does not move
     """
     report = source.audit()
     if as_json:
         say(json.dumps(report))
     else:
         _print_audit(report)
-    if not report["ok"]:
-        sys.exit(1)
+    sys.exit(exit_code_of(report["verdict"]))
 
 
 def _print_audit(report: dict[str, Any]) -> None:
@@ -277,35 +288,27 @@ def _print_audit(report: dict[str, Any]) -> None:
     accounts, attempts = count(len(report["accounts"]), "account"), count(report["attempts"], "attempt")
     print_table(table, f"{accounts}, {entries}, {attempts}")
     for kind, what in (("in_doubt", "in doubt"), ("held", "held")):
-        for a in report[kind]:
+        for a in report[kind][:LISTED]:
             say(f"{what}: {a['amount']} of account {a['account']}, attempt {a['attempt_id']}: {a['reason']}")
-    for item in report["unattributed"]:
-        say(f"without an owner: {item['amount']}, settlement {item['settlement_id']}")
-    # a server of an earlier version dismisses nothing
-    dismissed = report.get("dismissed", {"count": 0})
+        _print_rest(len(report[kind]), f"settlement-core attempts --state {kind}")
+    for item in report["unattributed"][:LISTED]:
+        say(f"unattributed: {item['amount']}, settlement {item['settlement_id']}")
+    _print_rest(len(report["unattributed"]), "settlement-core suspense")
+    dismissed = report["dismissed"]
     if dismissed["count"]:
         say(f"dismissed as not ours: {dismissed['amount']} in all, {count(dismissed['count'], 'settlement')}")
     for problem in report["problems"]:
         say(f"PROBLEM: account {problem['account']!r}, {problem['row']}: {problem['problem']}")
-    _print_verdict(report)
+    say(f"audited: {report['audited']}")
+    for line, command in reason_lines(report["verdict"]):
+        say(line)
+        say(f"    {command}")
+    say(report["verdict"]["sentence"])
 
 
-def _print_verdict(report: dict[str, Any]) -> None:
-    waiting = sum(len(report[kind]) for kind in ("in_doubt", "held", "unattributed"))
-    older = report.get("maybe_older")
-    if older:
-        say(
-            f"these books may be older than the ledger: {older}; served, they pay nothing until you have compared them "
-            "with the ledger and decided"
-        )
-    if not report["ok"]:
-        problems = count(len(report["problems"]), "problem")
-        say(f"{problems}: the books do not add up; stop the server, and keep the store as it is")
-    elif waiting:
-        wait = "1 item waits" if waiting == 1 else f"{waiting} items wait"
-        say(f"the books are right to the last digit; {wait} for you (above)")
-    elif not older:
-        say("your money is all right: the books agree to the last digit, and nothing waits for you")
+def _print_rest(number: int, command: str) -> None:
+    if number > LISTED:
+        say(f"and {number - LISTED} more: {command}")
 
 
 def _find(source: Source, attempt_id: str) -> dict[str, Any]:

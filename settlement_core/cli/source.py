@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 import httpx2
 
-from settlement_core.abc import RestorableStore, SharedStore, Store
-from settlement_core.auditing.audit import audit
+from settlement_core.abc import SharedStore, Store
 from settlement_core.cli.client import answers, open_client
 from settlement_core.cli.following import Heard, follow
 from settlement_core.cli.secrets import without_secrets
+from settlement_core.cli.verdicts import audit_stopped
 from settlement_core.core.backups import require_restorable
 from settlement_core.http import views
 from settlement_core.store_urls import open_store
@@ -197,8 +197,7 @@ class _Stopped:
         return views.workers_view(self._ask(Workers()), shared=shared, partitions=partitions)
 
     def audit(self) -> dict[str, Any]:
-        older = self._store.maybe_older if isinstance(self._store, RestorableStore) else ""
-        return audit(self._store).to_json() | {"maybe_older": older}
+        return audit_stopped(self._store)
 
     def _decide(self, command: Command[Any]) -> None:
         # nobody would ever act on what is decided about books that have moved
@@ -308,7 +307,7 @@ class _Server:
 
     def audit(self) -> dict[str, Any]:
         found: dict[str, Any] = self._request("GET", "/audit")
-        return found
+        return found | {"audited": f"the server at {self._url}, store {found['store']}"}
 
     def back_up(self, path: str) -> int:
         with open_new(path) as file, self._client.stream("GET", "/backup", timeout=None) as answer:

@@ -76,7 +76,8 @@ class OutgoingLane(Lane):
             assert engine.minimal is not None
             await self._settle(engine.minimal, attempt)
         else:
-            await self._doubt(attempt, "it was under way when an earlier run ended, and this engine cannot look it up")
+            when = f"the account halted ({self.halted_before})" if self.halted_before else "an earlier run ended"
+            await self._doubt(attempt, f"it was under way when {when}, and this engine cannot look it up")
 
     # the minimal contract
 
@@ -132,7 +133,7 @@ class OutgoingLane(Lane):
             lambda: engine.prepare(self.account_id, attempt.amount, attempt.attempt_id), misbehaved=self._misbehaved
         )
         if answer is None:
-            await self._record(attempt, ZERO, shortfall="the engine finds it not worth paying yet")
+            await self._record(attempt, ZERO, shortfall="the engine finds it not worth paying yet", expected=True)
             return None
         if isinstance(answer, Failed):
             failed = answer.words_if_only(SettlementFailed)
@@ -211,13 +212,15 @@ class OutgoingLane(Lane):
 
     # what both share
 
-    async def _record(self, attempt: Attempt, settled: Decimal, *, shortfall: str | None = None) -> None:
+    async def _record(
+        self, attempt: Attempt, settled: Decimal, *, shortfall: str | None = None, expected: bool = False
+    ) -> None:
         """Close the attempt; if it fell short, wait until the rest is worth another try."""
         await self.close(attempt, settled, partial(self._recorded, attempt, settled))
         if settled > 0:
             self.succeeded()
         if shortfall is not None:
-            await self.rest(self.failed(shortfall), shortfall, deaf=False)
+            await self.rest(self.failed(shortfall, expected=expected), shortfall, deaf=False)
 
     def _recorded(self, attempt: Attempt, settled: Decimal) -> None:
         self.context.observe(

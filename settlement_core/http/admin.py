@@ -81,7 +81,8 @@ def create_admin_app(
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["BODY_TIMEOUT"] = BODY_DEADLINE_S
     app.register_error_handler(HTTPException, _refused_by_quart)
-    _add_queries(app, core)
+    summaries = Summaries(core)
+    _add_queries(app, core, summaries)
     _add_actions(app, core)
     _add_suspense(app, core)
     _add_description(app)
@@ -105,11 +106,11 @@ def create_admin_app(
     else:
         from settlement_core.http.metrics import add_metrics  # noqa: PLC0415 - needs what only `metrics` extra installs
 
-        add_metrics(app, core, metrics, webhooks=webhooks)
+        add_metrics(app, core, metrics, summaries=summaries, webhooks=webhooks)
     return app
 
 
-def _add_queries(app: Quart, core: Core) -> None:
+def _add_queries(app: Quart, core: Core, summaries: Summaries) -> None:
     @app.get("/accounts")
     @answering("after", "limit", "prefix", "due")
     async def accounts() -> Any:
@@ -141,8 +142,6 @@ def _add_queries(app: Quart, core: Core) -> None:
         )
         return [views.attempt_view(attempt) for attempt in await _none_if_unknown(core.ask(query))]
 
-    summaries = Summaries(core)
-
     @app.get("/summary")
     @answering()
     async def summary() -> Any:
@@ -158,7 +157,10 @@ def _add_queries(app: Quart, core: Core) -> None:
     @app.get("/audit")
     @answering()
     async def audit() -> Any:
-        return (await _audit(core)).to_json()
+        report = await _audit(core)
+        summaries.audited(report)
+        verdict = (await summaries.look())["verdict"]
+        return report.to_json() | {"store": core.store_name, "verdict": verdict}
 
     @app.get("/engine")
     @answering()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from settlement_core.auditing.kinds import Grade, Kind
 from settlement_core.http.openapi import Schema, content, document, nullable, parameter, problems, record, ref
 from settlement_core.http.openapi_decisions import COUNT, DECISION_SCHEMAS, TEXT, WRITTEN, describe_decisions
 from settlement_core.http.openapi_files import describe_files
@@ -245,6 +246,9 @@ _SCHEMAS: Schema = {
         },
         outgoing=_totals("parked", "pruned"),
         incoming=_totals("parked", "pruned"),
+        store=TEXT,
+        written_at=nullable(_WHEN),
+        verdict=ref("schemas", "Verdict"),
         entries=COUNT,
         attempts=COUNT,
         in_doubt={"type": "array", "items": _WAITING},
@@ -277,8 +281,27 @@ _SCHEMAS: Schema = {
         last_error=TEXT,
         next_try_in_s=_SECONDS,
     ),
+    "Verdict": record(
+        grade={"enum": list(Grade)},
+        sentence=TEXT,
+        reasons={
+            "type": "array",
+            "items": record(
+                kind={"enum": list(Kind)},
+                grade={"enum": list(Grade)},
+                count=COUNT,
+                account_count=COUNT,
+                accounts={"type": "array", "items": TEXT},
+                amount=WRITTEN,
+                since=nullable(_WHEN),
+                text=TEXT,
+                command={"type": "string", "description": "What ends it."},
+            ),
+        },
+    ),
     "Summary": record(
         at=_WHEN,
+        verdict=ref("schemas", "Verdict"),
         accounts=COUNT,
         deleted=COUNT,
         paused=_NAMED,
@@ -290,11 +313,12 @@ _SCHEMAS: Schema = {
         complete={"type": "boolean", "description": "Whether all that waits was counted."},
         halted={
             "type": "array",
-            "items": record(account=TEXT, direction={"enum": list(Direction)}, reason=TEXT),
+            "items": record(account=TEXT, direction={"enum": list(Direction)}, reason=TEXT, attempt=TEXT),
         },
         retrying=record(count=COUNT, lanes=_rows("Lane")),
         server=record(
             engine=TEXT,
+            store=TEXT,
             verifiable={"type": "boolean"},
             recovered={"type": "boolean"},
             stopping={"type": "boolean"},

@@ -106,6 +106,11 @@ class SqliteStore:
 
     threaded = True
 
+    @property
+    def name(self) -> str:
+        """The store's URL."""
+        return f"sqlite:{self.path}"
+
     def __init__(self, path: Path, connection: sqlite3.Connection, generation: Generation) -> None:
         self.path = path
         self._connection = connection

@@ -11,6 +11,8 @@ __all__ = [
     "ClockJumped",
     "CoreStarted",
     "CoreStopped",
+    "EngineAlarmed",
+    "EngineCalm",
     "PartitionsChanged",
     "RecoveryFinished",
     "StandingBy",
@@ -74,6 +76,23 @@ class ClockJumped(Event):
     )
     jumped_s: float
     since: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineAlarmed(Event):
+    """The engine has an alarm: it pays nothing new until an operator has looked."""
+
+    level: ClassVar[str] = "error"
+    text: ClassVar[str] = "the engine has an alarm: {alarm}"
+    alarm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineCalm(Event):
+    """The engine's alarm has ended."""
+
+    text: ClassVar[str] = "the engine's alarm has ended: {alarm}"
+    alarm: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,6 +119,19 @@ export function resume(account) {
   });
 }
 
+export function resumeHalted(account) {
+  ask({
+    title: `Resume ${account}`,
+    text:
+      "Compare the ledger with the books first. What halted is looked at again, as at the next start: an open payment " +
+      "is looked up, or in doubt if the engine cannot look it up. It halts again if the cause is still there.",
+    confirm: "Resume",
+    path: pathOf("accounts", account, "resume"),
+    done: `Account ${account} is looked at again.`,
+    grave: true,
+  });
+}
+
 export function release(attempt) {
   ask({
     title: `Release ${shortened(attempt.amount)} of ${attempt.account}`,
