@@ -21,7 +21,7 @@ from settlement_core.stores._json import refusal_of_halves
 from settlement_core.stores._sqlite_generations import BEAT_S, Generation, back_up, take_up
 from settlement_core.stores._sqlite_importing import import_account
 from settlement_core.stores._sqlite_inspection import inspect
-from settlement_core.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
+from settlement_core.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS, why_no_store
 from settlement_core.stores._sqlite_session import Session
 from settlement_core.stores._steps import Steps, make_waits
 from settlement_core.values import commands as c
@@ -243,11 +243,12 @@ class SqliteStore:
             )
 
 
-def open_sqlite_store(path: str | os.PathLike[str], *, incomplete: bool = False) -> SqliteStore:
+def open_sqlite_store(path: str | os.PathLike[str], *, create: bool = True, incomplete: bool = False) -> SqliteStore:
     """Open the store in the file at `path`, creating it if there is none, and take its lock.
 
-    The store's `maybe_older` tells whether these may be restored books, older than the ledger. `incomplete` also takes
-    a file that was copied while it was in use, without its log.
+    Without `create` the file must hold a store in this version's format, and is neither made nor migrated. The store's
+    `maybe_older` tells whether these may be restored books, older than the ledger. `incomplete` also takes a file that
+    was copied while it was in use, without its log.
 
     Raises `StoreLocked` if another process has it open, `StoreBroken` if the file is damaged, is not a store of this
     package or was written by a newer version, and `LocalError` if the path cannot be used or the file is not whole.
@@ -255,10 +256,10 @@ def open_sqlite_store(path: str | os.PathLike[str], *, incomplete: bool = False)
     # SQLite follows links, and keeps the log beside the file they lead to
     file = Path(path).resolve()
     had_log = _log_of(file).exists()
-    _require_usable(file)
+    _require_usable(file, create=create)
     connection = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256)
     try:
-        _take(connection, file)
+        _take(connection, file, create=create)
         _migrate(connection)
         generation = take_up(connection, file, had_log=had_log, incomplete=incomplete)
         return SqliteStore(file, connection, generation)
@@ -281,8 +282,13 @@ def _answer(session: Session, command: c.Command[Any]) -> c.Result:
         return refusal_of_halves(command)
 
 
-def _require_usable(file: Path) -> None:
+def _require_usable(file: Path, *, create: bool) -> None:
     """Raise `LocalError` if there can be no store at this path; create the file, for its owner only, if it is new."""
+    if not create and not file.exists():
+        raise LocalError(f"there is no store at {file}; nothing was read")
+    # SQLite would write a header into it
+    if not create and file.is_file() and not file.stat().st_size:
+        raise LocalError(why_no_store(file, 0, 0))
     try:
         # a store may hold signed payments. Closing a file that SQLite has open would drop its lock: hence O_EXCL
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -300,7 +306,7 @@ def _require_usable(file: Path) -> None:
         ) from None
 
 
-def _take(connection: sqlite3.Connection, file: Path) -> None:
+def _take(connection: sqlite3.Connection, file: Path, *, create: bool) -> None:
     """Lock the file for as long as it is open, and see that it is ours."""
     connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
     # of two processes that start together exactly one gets past this
@@ -315,6 +321,8 @@ def _take(connection: sqlite3.Connection, file: Path) -> None:
             f"the store at {file} was written by a newer version of settlement_core (its format is {version}, this "
             f"one knows up to {len(MIGRATIONS)}); it was not changed: run that version, or a newer one"
         )
+    if not create and version < len(MIGRATIONS):
+        raise LocalError(why_no_store(file, application_id, version))
     connection.execute(f"PRAGMA busy_timeout={_SETTLE_LOCK_MS}").fetchall()
     mode = _pragma(connection, "journal_mode=WAL")
     if mode != "wal":

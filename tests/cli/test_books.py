@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from settlement_core.stores.sqlite import open_sqlite_store
 from tests.cli.processes import (
     MINIMAL,
     Connector,
@@ -357,6 +358,34 @@ def test_looking_for_books_does_not_make_any(tmp_path: Path) -> None:
     refused = run("audit", "--store", "memory:", code=2, cwd=tmp_path)
     assert "store memory: lives and ends with its server" in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+READING = ("accounts", "attempts", "suspense", "audit", "workers")
+
+
+def test_what_is_no_store_of_this_version_is_told_and_left_as_it_is(tmp_path: Path) -> None:
+    """An empty file, another program's, a text, an earlier format: exit code 2, and not a byte is changed."""
+    (tmp_path / "empty.db").touch()
+    (tmp_path / "notes.db").write_text("not a store\n" * 1000)
+    with sqlite3.connect(tmp_path / "foreign.db") as foreign:
+        foreign.execute("CREATE TABLE precious (thing)")
+    foreign.close()
+    open_sqlite_store(tmp_path / "earlier.db").close()
+    with sqlite3.connect(tmp_path / "earlier.db") as earlier:
+        earlier.execute("PRAGMA user_version=1")
+    earlier.close()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name, sentence in (
+        ("empty.db", "the file is empty; it was not changed"),
+        ("notes.db", "it is not a SQLite file; it was not changed"),
+        ("foreign.db", "some other program, not a settlement store; it was not changed"),
+        ("earlier.db", "it was not changed: settlement-core serve brings it to this version's format"),
+    ):
+        for command in READING:
+            refused = run(command, "--store", f"sqlite:{tmp_path / name}", code=2)
+            assert refused.stdout == ""
+            assert sentence in refused.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_the_store_and_the_url_come_from_the_environment(tmp_path: Path) -> None:
