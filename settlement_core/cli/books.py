@@ -92,6 +92,7 @@ def accounts(source: Source, *, as_json: bool) -> None:
     for account in found:
         state = account["state"] + (f", {account['step']}".replace("_", " ") if account["step"] else "")
         state += ", paused" if account["paused"] else ""
+        state += ", halted" if account["halted"] else ""
         for direction, parked in (("outgoing", "in_doubt"), ("incoming", "held")):
             sums = account[direction]
             if direction == "outgoing" or Decimal(sums["entered"]):
@@ -99,6 +100,10 @@ def accounts(source: Source, *, as_json: bool) -> None:
                 figures = [sums[name] for name in ("entered", "queued", "open", "settled", parked)]
                 add_row(table, *first, direction, *figures)
     print_table(table, count(len(found), "account"))
+    for account in found:
+        for direction, reason in account["halted"].items():
+            say(f"account {account['id']} is halted, {direction}: {reason}")
+            say(f"    compare the ledger with the books, then settlement-core resume {account['id']} --reason …")
 
 
 @click.command()
@@ -128,8 +133,9 @@ def attempts(source: Source, *, as_json: bool, account: str | None, states: tupl
     table = make_table("attempt", "account", "", "amount", "settled", "state", "since", "why")
     for a in found:
         when = datetime.fromtimestamp(a["closed_at"] or a["claimed_at"], UTC).isoformat(" ", "seconds")
-        state = a["state"].replace("_", " ")
-        add_row(table, a["id"], a["account"], a["direction"], a["amount"], a["settled"] or "", state, when, a["reason"])
+        state = a["state"].replace("_", " ") + (", halted" if a["halted"] else "")
+        figures, why = (a["amount"], a["settled"] or ""), a["halted"] or a["reason"]
+        add_row(table, a["id"], a["account"], a["direction"], *figures, state, when, why)
     print_table(table, count(len(found), "attempt"))
 
 
@@ -152,16 +158,18 @@ def resolve(source: Source, *, as_json: bool, attempt_id: str, reason: str, by: 
         raise click.UsageError("say exactly one of --settled AMOUNT, --all, --nothing and --release")
     attempt = _find(source, attempt_id)
     if said["release"]:
-        source.release(attempt, reason=reason, by=by)
-        told = "is offered to the connector again"
+        waits = source.release(attempt, reason=reason, by=by)
+        told = "is to be offered to the connector again"
     else:
         amount = Decimal(attempt["amount"]) if said["everything"] else said["settled"] or Decimal(0)
-        source.resolve(attempt, settled=amount, reason=reason, by=by)
+        waits = source.resolve(attempt, settled=amount, reason=reason, by=by)
+        waits = waits if amount < Decimal(attempt["amount"]) else ""
         told = f"is closed with {amount:f} of {attempt['amount']} settled"
     if as_json:
         say(json.dumps(_find(source, attempt_id)))
     else:
         say(f"attempt {attempt_id} of account {attempt['account']} {told}")
+        _print_waits(waits)
 
 
 @click.command()
@@ -180,14 +188,20 @@ def release(source: Source, *, as_json: bool, account: str | None, all_held: boo
     if (account is not None) is all_held:
         raise click.UsageError("say exactly one of --account ACCOUNT and --all-held")
     held = list(_attempts(source, account, (AttemptState.HELD.value,)))
-    for attempt in held:
-        source.release(attempt, reason=reason, by=by)
+    waits = {attempt["account"]: source.release(attempt, reason=reason, by=by) for attempt in held}
     if as_json:
         say(json.dumps([attempt["id"] for attempt in held]))
         return
     for attempt in held:
         say(f"attempt {attempt['id']} of account {attempt['account']}, {attempt['amount']}")
-    say(f"{count(len(held), 'credit')} offered to the connector again")
+    say(f"{count(len(held), 'credit')} to be offered to the connector again")
+    _print_waits(*waits.values())
+
+
+def _print_waits(*waits: str) -> None:
+    """Print what has to end before anything follows from a decision."""
+    for sentence in dict.fromkeys(filter(None, waits)):
+        say(f"but not yet: {sentence}")
 
 
 @click.command()
@@ -240,8 +254,9 @@ def _decide_on_suspense(
     """Carry out the decision that was said; return what became of it."""
     if assign is not None:
         settlement_id, account_id = assign
-        source.assign(settlement_id, account_id, reason=reason, by=by)
-        return f"settlement {settlement_id} is now account {account_id}'s"
+        waits = source.assign(settlement_id, account_id, reason=reason, by=by)
+        told = f"settlement {settlement_id} is now account {account_id}'s"
+        return f"{told}; but it is not credited yet: {waits}" if waits else told
     if not_ours_below is not None:
         done = source.dismiss_below(not_ours_below, reason=reason, by=by)
         return f"{count(done, 'settlement')} of less than {not_ours_below:f} dismissed as not ours"

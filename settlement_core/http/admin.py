@@ -28,6 +28,7 @@ from settlement_core.http.dashboard import add_dashboard
 from settlement_core.http.events import add_events
 from settlement_core.http.finding import find_accounts
 from settlement_core.http.health import add_health
+from settlement_core.http.obstacles import halts_of, may_try, obstacle
 from settlement_core.http.openapi_admin import describe_admin_api
 from settlement_core.http.openapi_decisions import AMOUNT
 from settlement_core.http.problems import BadJson
@@ -121,13 +122,15 @@ def _add_queries(app: Quart, core: Core, summaries: Summaries) -> None:
             prefix=request.args.get("prefix", ""),
             due=read_flag("due"),
         )
-        return [views.account_view(account) for account in found]
+        halts = core.statistics().halted
+        return [views.account_view(account, halts) for account in found]
 
     @app.get("/accounts/<account_id>")
     @answering()
     async def account(account_id: str) -> Any:
         found = await _none_if_unknown(core.ask(Overview(account_id=account_id)))
-        return [views.account_view(account) for account in found]
+        halts = core.statistics().halted
+        return [views.account_view(account, halts) for account in found]
 
     @app.get("/attempts")
     @answering("account", "state", "after", "after_account", "limit", "newest")
@@ -140,7 +143,8 @@ def _add_queries(app: Quart, core: Core, summaries: Summaries) -> None:
             limit=read_limit(),
             newest=read_flag("newest"),
         )
-        return [views.attempt_view(attempt) for attempt in await _none_if_unknown(core.ask(query))]
+        halts = core.statistics().halted
+        return [views.attempt_view(attempt, halts) for attempt in await _none_if_unknown(core.ask(query))]
 
     @app.get("/summary")
     @answering()
@@ -190,14 +194,14 @@ def _add_actions(app: Quart, core: Core) -> None:
                 at=time.time(),
             )
         )
-        return {}
+        return {"waits_for": await obstacle(core, account_id)}
 
     @app.post("/accounts/<account_id>/attempts/<attempt_id>/release")
     @answering()
     async def release(account_id: str, attempt_id: str) -> Any:
         told = await _told("reason", "by")
         await core.decide(Release(account_id=account_id, attempt_id=attempt_id, **told))
-        return {}
+        return {"waits_for": await obstacle(core, account_id)}
 
     @app.post("/accounts/<account_id>/pause")
     @answering()
@@ -210,14 +214,17 @@ def _add_actions(app: Quart, core: Core) -> None:
     @answering()
     async def resume(account_id: str) -> Any:
         told = await _told("reason", "by")
+        paused = any(account.paused for account in await core.ask(Overview(account_id=account_id)))
+        halted = halts_of(core, account_id)
         await core.decide(Pause(account_id=account_id, paused=False, at=time.time(), **told))
-        return {}
+        known = core.statistics()
+        elsewhere = known.partitions_held < known.partitions
+        return {"was_paused": paused, "was_halted": list(halted), "may_halt_elsewhere": elsewhere}
 
     @app.post("/accounts/<account_id>/settle")
     @answering()
     async def settle(account_id: str) -> Any:
-        if not await core.ask(Overview(account_id=account_id)):
-            raise UnknownAccount(account_id)
+        await may_try(core, account_id)
         core.try_settlement(account_id)
         return {}
 
@@ -235,7 +242,7 @@ def _add_suspense(app: Quart, core: Core) -> None:
     async def assign() -> Any:
         told = await _told("settlement_id", "account_id", "reason", "by")
         await core.decide(Assign(**told, at=time.time()))
-        return {}
+        return {"waits_for": await obstacle(core, told["account_id"])}
 
     @app.post("/suspense/dismiss")
     @answering()

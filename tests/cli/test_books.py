@@ -239,7 +239,7 @@ def test_one_decision_releases_the_held_credits_of_all_accounts_or_of_one(tmp_pa
                 server.tell({"credit": "4", "id": f"second {name}"}, name)
             where = ("--admin-url", server.admin_url)
             said = run("release", "--account", "bob", "--reason", "opened there", *where).stdout
-            assert said.splitlines()[-1] == "1 credit offered to the connector again"
+            assert said.splitlines()[-1] == "1 credit to be offered to the connector again"
             until(lambda: connector.total("bob") == 7)
             assert (connector.total("alice"), connector.total("carol")) == (D(0), D(0))
             assert server.stop() == 0

@@ -15,8 +15,9 @@ export function accountLink(account) {
 }
 
 /** Return what there is to say of an account's state; nothing of most. */
-export function stateOf({ state, paused, step }) {
-  const said = [state === "deleted" ? "deleted" : null, paused ? "paused" : null, step];
+export function stateOf({ state, paused, halted, step }) {
+  const stopped = [paused ? "paused" : null, Object.keys(halted).length ? "halted" : null];
+  const said = [state === "deleted" ? "deleted" : null, ...stopped, step];
   return said.filter(Boolean).join(", ").replaceAll("_", " ");
 }
 
