@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 from settlement_core.auditing.rules import Facts, Problem
 from settlement_core.auditing.verdict import Kind, Trouble
 from settlement_core.values.amounts import ZERO, total
-from settlement_core.values.records import AccountOverview, Attempt, AttemptState, EntryKind, SuspenseItem, Totals
+from settlement_core.values.records import (
+    AccountOverview,
+    Attempt,
+    AttemptState,
+    Direction,
+    EntryKind,
+    SuspenseItem,
+    Totals,
+)
 
 __all__ = [
     "is_balanced",
@@ -69,12 +78,33 @@ def troubles_of_facts(facts: Facts) -> Iterator[Trouble]:
         yield from troubles_of_attempt(attempt)
     if account.paused:
         return
+    yield from _failing(facts)
     queued = [entry for entry in facts.entries if entry.attempt_id is None and entry.kind is not EntryKind.DUST]
     begun = [attempt for attempt in facts.attempts if attempt.state in _BEGUN]
     since = [entry.entered_at for entry in queued] + [attempt.claimed_at for attempt in begun]
     if since:
         amount = total([*(entry.amount for entry in queued), *(attempt.amount for attempt in begun)])
         yield Trouble(kind=Kind.STOPPED, account_id=account.account_id, amount=amount, since=min(since))
+
+
+def _failing(facts: Facts) -> Iterator[Trouble]:
+    """Yield that the latest payments of the account all failed, by the times of the first and the last of them."""
+    paid = [attempt for attempt in facts.attempts if attempt.direction is Direction.OUTGOING]
+    failed = list(takewhile(_moved_nothing, reversed(paid)))
+    if failed and facts.overview.outgoing.queued > ZERO:
+        latest, first = failed[0], failed[-1]
+        yield Trouble(
+            kind=Kind.RETRIES,
+            words=latest.reason,
+            account_id=latest.account_id,
+            since=first.claimed_at,
+            lasted_s=(latest.closed_at or latest.claimed_at) - first.claimed_at,
+        )
+
+
+def _moved_nothing(attempt: Attempt) -> bool:
+    closed = attempt.state is AttemptState.CLOSED and attempt.settled == ZERO
+    return closed and attempt.reason != "" and attempt.resolved_by == ""
 
 
 def troubles_of_problems(problems: Iterable[Problem]) -> Iterator[Trouble]:

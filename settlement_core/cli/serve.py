@@ -6,11 +6,12 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import click
@@ -182,8 +183,10 @@ def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
 
     Prints one line with its URLs once it listens. SIGTERM answers new requests with 503, lets payments under way
     end, and exits 0; a second one cuts them (they are looked at again at the next start). SIGHUP reads certificates
-    again; token files are read again whenever they change. If the engine or the
-    store fails for good, the cause is printed and the exit code is 1; bad settings are exit code 2.
+    again; token files are read again whenever they change.
+
+    Bad settings, found before it listens, are exit code 2. Whatever ends it later is exit code 1, with its cause in one
+    line and a traceback in the log.
 
     It listens on this machine only. Beyond it, --tokens, --client-ca or a secret --base-path must keep strangers from
     the connector's API, and --admin-tokens or --admin-client-ca from the operator's. /live and /ready on the
@@ -194,7 +197,7 @@ def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
     the others look after its accounts. On several machines, each serves the same --store.
     """
     start_logging(style=settings["log_format"], level=settings["log_level"])
-    early = _EarlySignals()
+    early, listening = _EarlySignals(), threading.Event()
     place = my_place()
     raise_file_limit()
     if settings["workers"] > 1 and place is None:
@@ -206,11 +209,12 @@ def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
             if place is None:
                 set_aside_if_restored(store, settings)
             observer = LogObserver() if tracing is None else SeveralObservers(LogObserver(), tracing)
-            run = partial(_serve, target, connect_engine, store, settings, early, place=place, observer=observer)
+            parts = (target, connect_engine, store, settings, early)
+            run = partial(_serve, *parts, listening=listening, place=place, observer=observer)
             early.keep()
             anyio.run(run, backend=settings["backend"])
     except Exception as problem:  # noqa: BLE001 - the last place: whatever ended the server is told, by its cause
-        _exit(problem)
+        _exit(problem, listened=listening.is_set())
 
 
 def _open_store(settings: dict[str, Any]) -> Store:
@@ -224,6 +228,7 @@ async def _serve(
     settings: dict[str, Any],
     early: _EarlySignals,
     *,
+    listening: threading.Event,
     place: Place | None,
     observer: Observer,
 ) -> None:
@@ -268,6 +273,7 @@ async def _serve(
             if stop.is_set():
                 return
             raise
+        listening.set()
         collect_garbage_rarely()
         notify_service_manager(READY)
         # which, if it is one of several machines', knows its URL without passwords
@@ -358,14 +364,18 @@ async def _watch_signals(stop: anyio.Event, again: Bell, scope: anyio.CancelScop
             stop.set()
 
 
-def _exit(problem: Exception) -> None:
-    """Say what ended the server. Settings the user can mend are exit code 2, everything else 1."""
+def _exit(problem: Exception, *, listened: bool) -> NoReturn:
+    """Say what ended the server.
+
+    Settings the user can mend are exit code 2, with which service managers do not start it again. Once it has listened
+    its settings were good: whatever ends it then is exit code 1, with a traceback in the log.
+    """
     causes = list(_leaves(problem))
     for cause in causes:
         say(f"Error: {cause if isinstance(cause, LocalError) else describe(cause)}", err=True)
-    if all(isinstance(cause, LocalError) for cause in causes):
+    if not listened and all(isinstance(cause, LocalError) for cause in causes):
         sys.exit(2)
-    logger.debug("the server failed", exc_info=problem)
+    logger.log(logging.ERROR if listened else logging.DEBUG, "the server failed", exc_info=problem)
     sys.exit(1)
 
 

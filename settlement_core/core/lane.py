@@ -243,9 +243,14 @@ class Lane(ABC):
             self.doing = "making sure of the lease"
             await sharing.confirm(self.account_id, self.lease)
 
-    async def close(self, attempt: Attempt, settled: Decimal, tell: Callable[[], None] = _tell_nothing) -> None:
-        """Record how much of the attempt moved, and wait until that is durable; then `tell` is called, in any case."""
-        await self._end(attempt, self._closing(attempt.attempt_id, settled), tell)
+    async def close(
+        self, attempt: Attempt, settled: Decimal, tell: Callable[[], None] = _tell_nothing, *, reason: str = ""
+    ) -> None:
+        """Record how much of the attempt moved, and why not all; wait until that is durable.
+
+        Then `tell` is called, in any case.
+        """
+        await self._end(attempt, self._closing(attempt.attempt_id, settled, reason), tell)
         # what did not move is queued again
         self._ended = self._ended and settled == attempt.amount
 
@@ -274,12 +279,13 @@ class Lane(ABC):
         )
         return self.bound(claim)
 
-    def _closing(self, attempt_id: str, settled: Decimal) -> Close:
+    def _closing(self, attempt_id: str, settled: Decimal, reason: str = "") -> Close:
         return Close(
             account_id=self.account_id,
             attempt_id=attempt_id,
             settled=settled,
             at=self.context.now(),
+            reason=reason,
             lease=self.lease,
         )
 

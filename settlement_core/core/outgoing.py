@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OutgoingLane"]
 
+MAX_REASON = 500
+"""Characters of an engine's reason that are kept with each attempt."""
+
 # An engine that says "ask again at once" must not spin.
 _SHORTEST_PENDING_S = 0.01
 
@@ -90,6 +93,7 @@ class OutgoingLane(Lane):
             if failed is not None:
                 await self._record(attempt, ZERO, shortfall=f"nothing was settled: {failed}")
             else:
+                answer.log_unknown(f"account {self.account_id} attempt {attempt.attempt_id}: settle")
                 await self._doubt(attempt, f"settle did not answer but raised {answer.reason}")
             return
         settled = self._within(answer, attempt, limit=attempt.amount, did="settled")
@@ -161,6 +165,7 @@ class OutgoingLane(Lane):
         self.doing = "submitting"
         answer = await perform(lambda: engine.submit(payment), misbehaved=self._misbehaved)
         if isinstance(answer, Failed):
+            answer.log_unknown(f"account {self.account_id} attempt {self.attempt_id}: submit")
             self.error = f"submit raised {answer.reason}"
 
     async def _await_verdict(self, engine: VerifiableEngine, attempt: Attempt, payment: Payment) -> None:
@@ -216,7 +221,8 @@ class OutgoingLane(Lane):
         self, attempt: Attempt, settled: Decimal, *, shortfall: str | None = None, expected: bool = False
     ) -> None:
         """Close the attempt; if it fell short, wait until the rest is worth another try."""
-        await self.close(attempt, settled, partial(self._recorded, attempt, settled))
+        told = partial(self._recorded, attempt, settled)
+        await self.close(attempt, settled, told, reason=(shortfall or "")[:MAX_REASON])
         if settled > 0:
             self.succeeded()
         if shortfall is not None:
