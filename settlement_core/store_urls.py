@@ -15,7 +15,8 @@ DEFAULT_STORE = "sqlite:settlement.db"
 def open_store(url: str, *, create: bool = True, incomplete: bool = False) -> Store:
     """Open the store a URL names; raises a `LocalError` or `StoreBroken` with one sentence if it cannot be had.
 
-    Without `create` it must exist: an empty one in place of one that is mistyped would say that all is well. With
+    Without `create` it must exist, in this version's format, and is not changed: an empty one in place of one that is
+    mistyped would say that all is well. With
     `incomplete` a SQLite file is taken that was copied while it was in use, without its log.
     """
     scheme, colon, rest = url.partition(":")
@@ -28,10 +29,7 @@ def open_store(url: str, *, create: bool = True, incomplete: bool = False) -> St
     if scheme == "sqlite" and rest.strip("/"):
         from settlement_core.stores.sqlite import open_sqlite_store  # noqa: PLC0415 - only what is used
 
-        path = sqlite_path(url)
-        if not create and not path.exists():
-            raise LocalError(f"there is no store at {path}; nothing was read")
-        return open_sqlite_store(path, incomplete=incomplete)
+        return open_sqlite_store(sqlite_path(url), create=create, incomplete=incomplete)
     if scheme.partition("+")[0] in {"redis", "rediss", "unix"}:
         return _connect_redis(url, create=create)
     known = "memory:, sqlite:PATH, redis://…, rediss://…, unix://PATH, redis+sentinel://… and redis+cluster://…"

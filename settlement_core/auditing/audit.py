@@ -14,6 +14,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from settlement_core.abc import Store
 from settlement_core.auditing.rules import Facts, Problem, judge
+from settlement_core.auditing.troubles import troubles_of_facts, troubles_of_item, troubles_of_problems
+from settlement_core.auditing.verdict import Trouble
 from settlement_core.values import commands as c
 from settlement_core.values.amounts import total
 from settlement_core.values.records import (
@@ -51,6 +53,8 @@ class AuditReport:
         unattributed: money without an owner that waits for a person.
         dismissed: money without an owner of which an operator said that it is not ours.
         problems: every row that breaks the proof; none if all is well.
+        troubles: what an operator has to know, should no server run that would tell more.
+        written_at: the latest time in the books, in wall-clock seconds since 1970; None if nothing was ever recorded.
     """
 
     accounts: tuple[AccountOverview, ...]
@@ -63,6 +67,8 @@ class AuditReport:
     unattributed: tuple[SuspenseItem, ...]
     dismissed: tuple[SuspenseItem, ...]
     problems: tuple[Problem, ...]
+    troubles: tuple[Trouble, ...] = ()
+    written_at: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -84,6 +90,7 @@ class AuditReport:
             ],
             "outgoing": _written(self.outgoing),
             "incoming": _written(self.incoming),
+            "written_at": self.written_at,
             "entries": self.entries,
             "attempts": self.attempts,
             "in_doubt": [_waiting(attempt) for attempt in self.in_doubt],
@@ -149,10 +156,14 @@ def audit_steps(*, progress: Callable[[int], None] | None = None, found: Iterabl
     read again until it can be judged.
     """
     books = _Books(problems=list(found))
+    (clock,) = yield [c.Get(account_id=c.Tick.account_id, key=c.Tick.key)]
+    books.note_time(clock.get("wall") if isinstance(clock, dict) else None)
     items: list[SuspenseItem] = yield from _pages(
         c.Suspense(limit=PAGE, assigned=True), lambda item: item.settlement_id
     )
     for item in items:
+        books.note_time(item.reported_at, item.assigned_at)
+        books.troubles += troubles_of_item(item)
         if item.account_id is not None:
             books.assigned[item.account_id][item.settlement_id] = item.amount
         elif item.assigned_at is not None:
@@ -188,6 +199,13 @@ class _Books:
     dismissed: dict[str, SuspenseItem] = field(default_factory=dict)
     credited: list[Entry] = field(default_factory=list)
     """Entries under the ids of dismissed money that came later than it was dismissed."""
+    troubles: list[Trouble] = field(default_factory=list)
+    written_at: float | None = None
+
+    def note_time(self, *times: float | None) -> None:
+        """Remember the latest of these times in the books."""
+        known = [time for time in (*times, self.written_at) if time is not None]
+        self.written_at = max(known, default=None)
 
     def take(self, facts: Facts, problems: list[Problem]) -> None:
         self.accounts[facts.overview.account_id] = facts.overview
@@ -195,6 +213,12 @@ class _Books:
         self.attempts += len(facts.attempts)
         self.waiting += [a for a in facts.attempts if a.state in {AttemptState.IN_DOUBT, AttemptState.HELD}]
         self.problems += problems
+        self.troubles += troubles_of_facts(facts)
+        self.note_time(
+            *(entry.used_at for entry in facts.entries),
+            *(attempt.closed_at or attempt.claimed_at for attempt in facts.attempts),
+            None if facts.overview.pausing is None else facts.overview.pausing.at,
+        )
         if self.dismissed:
             self.credited += [entry for entry in facts.entries if self._was_dismissed(entry)]
 
@@ -221,6 +245,8 @@ class _Books:
             unattributed=tuple(self.unattributed),
             dismissed=tuple(self.dismissed.values()),
             problems=tuple(self.problems),
+            troubles=(*self.troubles, *troubles_of_problems(self.problems)),
+            written_at=self.written_at,
         )
 
 

@@ -18,6 +18,7 @@ from settlement_core.cli.printing import add_row, count, make_table, print_table
 from settlement_core.cli.source import Source, open_source
 from settlement_core.cli.target import Target, target_options
 from settlement_core.cli.types import AMOUNT
+from settlement_core.cli.verdicts import exit_code_of, reason_lines
 from settlement_core.values.errors import LocalError
 from settlement_core.values.records import AttemptState
 
@@ -31,6 +32,9 @@ __all__ = [
     "resolve",
     "suspense",
 ]
+
+LISTED = 50
+"""Attempts and settlements of each kind that an audit prints; its JSON has all."""
 
 _UNCLOSED = tuple(state.value for state in AttemptState if state is not AttemptState.CLOSED)
 
@@ -67,6 +71,7 @@ def accounts(source: Source, *, as_json: bool) -> None:
     for account in found:
         state = account["state"] + (f", {account['step']}".replace("_", " ") if account["step"] else "")
         state += ", paused" if account["paused"] else ""
+        state += ", halted" if account["halted"] else ""
         for direction, parked in (("outgoing", "in_doubt"), ("incoming", "held")):
             sums = account[direction]
             if direction == "outgoing" or Decimal(sums["entered"]):
@@ -74,6 +79,10 @@ def accounts(source: Source, *, as_json: bool) -> None:
                 figures = [sums[name] for name in ("entered", "queued", "open", "settled", parked)]
                 add_row(table, *first, direction, *figures)
     print_table(table, count(len(found), "account"), asset=source.asset())
+    for account in found:
+        for direction, reason in account["halted"].items():
+            say(f"account {account['id']} is halted, {direction}: {reason}")
+            say(f"    compare the ledger with the books, then settlement-core resume {account['id']} --reason …")
 
 
 @click.command()
@@ -104,8 +113,9 @@ def attempts(source: Source, *, as_json: bool, account: str | None, states: tupl
     table = make_table(*names, drops=("since", "settled", "why"))
     for a in found:
         when = datetime.fromtimestamp(a["closed_at"] or a["claimed_at"], UTC).isoformat(" ", "seconds")
-        state = a["state"].replace("_", " ")
-        add_row(table, a["id"], a["account"], a["direction"], a["amount"], a["settled"] or "", state, when, a["reason"])
+        state = a["state"].replace("_", " ") + (", halted" if a["halted"] else "")
+        figures, why = (a["amount"], a["settled"] or ""), a["halted"] or a["reason"]
+        add_row(table, a["id"], a["account"], a["direction"], *figures, state, when, why)
     print_table(table, count(len(found), "attempt"), asset=source.asset())
 
 
@@ -128,16 +138,18 @@ def resolve(source: Source, *, as_json: bool, attempt_id: str, reason: str, by: 
         raise click.UsageError("say exactly one of --settled AMOUNT, --all, --nothing and --release")
     attempt = _find(source, attempt_id)
     if said["release"]:
-        source.release(attempt, reason=reason, by=by)
-        told = "is offered to the connector again"
+        waits = source.release(attempt, reason=reason, by=by)
+        told = "is to be offered to the connector again"
     else:
         amount = Decimal(attempt["amount"]) if said["everything"] else said["settled"] or Decimal(0)
-        source.resolve(attempt, settled=amount, reason=reason, by=by)
+        waits = source.resolve(attempt, settled=amount, reason=reason, by=by)
+        waits = waits if amount < Decimal(attempt["amount"]) else ""
         told = f"is closed with {amount:f} of {attempt['amount']} settled"
     if as_json:
         say(json.dumps(_find(source, attempt_id)))
     else:
         say(f"attempt {attempt_id} of account {attempt['account']} {told}")
+        _print_waits(waits)
 
 
 @click.command()
@@ -156,14 +168,20 @@ def release(source: Source, *, as_json: bool, account: str | None, all_held: boo
     if (account is not None) is all_held:
         raise click.UsageError("say exactly one of --account ACCOUNT and --all-held")
     held = list(_attempts(source, account, (AttemptState.HELD.value,)))
-    for attempt in held:
-        source.release(attempt, reason=reason, by=by)
+    waits = {attempt["account"]: source.release(attempt, reason=reason, by=by) for attempt in held}
     if as_json:
         say(json.dumps([attempt["id"] for attempt in held]))
         return
     for attempt in held:
         say(f"attempt {attempt['id']} of account {attempt['account']}, {attempt['amount']}")
-    say(f"{count(len(held), 'credit')} offered to the connector again")
+    say(f"{count(len(held), 'credit')} to be offered to the connector again")
+    _print_waits(*waits.values())
+
+
+def _print_waits(*waits: str) -> None:
+    """Print what has to end before anything follows from a decision."""
+    for sentence in dict.fromkeys(filter(None, waits)):
+        say(f"but not yet: {sentence}")
 
 
 @click.command()
@@ -216,8 +234,9 @@ def _decide_on_suspense(
     """Carry out the decision that was said; return what became of it."""
     if assign is not None:
         settlement_id, account_id = assign
-        source.assign(settlement_id, account_id, reason=reason, by=by)
-        return f"settlement {settlement_id} is now account {account_id}'s"
+        waits = source.assign(settlement_id, account_id, reason=reason, by=by)
+        told = f"settlement {settlement_id} is now account {account_id}'s"
+        return f"{told}; but it is not credited yet: {waits}" if waits else told
     if not_ours_below is not None:
         done = source.dismiss_below(not_ours_below, reason=reason, by=by)
         return f"{count(done, 'settlement')} of less than {not_ours_below:f} dismissed as not ours"
@@ -235,18 +254,25 @@ def _fate(item: dict[str, Any]) -> str:
 @click.command()
 @on_books
 def audit(source: Source, *, as_json: bool) -> None:
-    """Prove, from the store alone, that no money was lost or doubled; exit code 1 if something does not add up.
+    """Prove, from the store alone, that no money was lost or doubled, and give the verdict about the money.
 
     Every sum is recomputed from the rows it is made of, for every account and direction, and every row that breaks
-    the proof is named. Also tells what waits for a person.
+    the proof is named. The last line is the verdict, the same that watch, the page and the metrics of a running server
+    show.
+
+    \b
+    Exit code:  0  good: nothing is to be done
+                1  wrong: the books do not add up, or a contract about money was broken
+                2  nothing was audited: no server, no store
+                3  waits for you: the books add up, and something needs your decision
+                4  stuck: the books add up, and money does not move
     """
     report = source.audit()
     if as_json:
         say(json.dumps(report))
     else:
         _print_audit(report, source.asset())
-    if not report["ok"]:
-        sys.exit(1)
+    sys.exit(exit_code_of(report["verdict"]))
 
 
 def _print_audit(report: dict[str, Any], asset: str) -> None:
@@ -257,35 +283,27 @@ def _print_audit(report: dict[str, Any], asset: str) -> None:
     accounts, attempts = count(len(report["accounts"]), "account"), count(report["attempts"], "attempt")
     print_table(table, f"{accounts}, {entries}, {attempts}", asset=asset)
     for kind, what in (("in_doubt", "in doubt"), ("held", "held")):
-        for a in report[kind]:
+        for a in report[kind][:LISTED]:
             say(f"{what}: {a['amount']} of account {a['account']}, attempt {a['attempt_id']}: {a['reason']}")
-    for item in report["unattributed"]:
-        say(f"without an owner: {item['amount']}, settlement {item['settlement_id']}")
-    # a server of an earlier version dismisses nothing
-    dismissed = report.get("dismissed", {"count": 0})
+        _print_rest(len(report[kind]), f"settlement-core attempts --state {kind}")
+    for item in report["unattributed"][:LISTED]:
+        say(f"unattributed: {item['amount']}, settlement {item['settlement_id']}")
+    _print_rest(len(report["unattributed"]), "settlement-core suspense")
+    dismissed = report["dismissed"]
     if dismissed["count"]:
         say(f"dismissed as not ours: {dismissed['amount']} in all, {count(dismissed['count'], 'settlement')}")
     for problem in report["problems"]:
         say(f"PROBLEM: account {problem['account']!r}, {problem['row']}: {problem['problem']}")
-    _print_verdict(report)
+    say(f"audited: {report['audited']}")
+    for line, command in reason_lines(report["verdict"]):
+        say(line)
+        say(f"    {command}")
+    say(report["verdict"]["sentence"])
 
 
-def _print_verdict(report: dict[str, Any]) -> None:
-    waiting = sum(len(report[kind]) for kind in ("in_doubt", "held", "unattributed"))
-    older = report.get("maybe_older")
-    if older:
-        say(
-            f"these books may be older than the ledger: {older}; served, they pay nothing until you have compared them "
-            "with the ledger and decided"
-        )
-    if not report["ok"]:
-        problems = count(len(report["problems"]), "problem")
-        say(f"{problems}: the books do not add up; stop the server, and keep the store as it is")
-    elif waiting:
-        wait = "1 item waits" if waiting == 1 else f"{waiting} items wait"
-        say(f"the books are right to the last digit; {wait} for you (above)")
-    elif not older:
-        say("your money is all right: the books agree to the last digit, and nothing waits for you")
+def _print_rest(number: int, command: str) -> None:
+    if number > LISTED:
+        say(f"and {number - LISTED} more: {command}")
 
 
 def _find(source: Source, attempt_id: str) -> dict[str, Any]:

@@ -21,7 +21,8 @@ _OPTIONS = [
         "--webhook-url",
         metavar="URL",
         type=URL,
-        help="Post signed messages there of what was settled, credited, in doubt, held or halted. Other users "
+        help="Post signed messages there of what was settled, credited, in doubt, held, halted, paused or "
+        "unattributed, of the engine's alarms, store failures and jumps of the wall clock. Other users "
         "of this machine see what is said here; a secret path is better said by the variable, or as @FILE.",
     ),
     option(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import click
@@ -18,12 +18,13 @@ from anyio.abc import TaskStatus
 
 from settlement_core.abc import ConnectEngine, Observer, Store
 from settlement_core.archive import archive_to
-from settlement_core.cli.notify import READY, STOPPING, notify_service_manager
+from settlement_core.cli.notify import READY, notify_service_manager
 from settlement_core.cli.observing import observing_options, open_tracing_if_asked, open_webhooks_if_asked
 from settlement_core.cli.options import FILE, access_options, option, read_access, read_base_path
 from settlement_core.cli.printing import say
 from settlement_core.cli.restoring import set_aside_before_workers, set_aside_if_restored
 from settlement_core.cli.secrets import URL, read_setting, warn_of_exposed, without_secrets
+from settlement_core.cli.signals import EarlySignals, watch_signals
 from settlement_core.cli.types import AMOUNT, DAYS, SECONDS
 from settlement_core.cli.workers import Bell, Place, keep_workers, my_place
 from settlement_core.connector import open_connector
@@ -198,8 +199,10 @@ def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
 
     Prints one line with its URLs once it listens. SIGTERM answers new requests with 503, lets payments under way
     end, and exits 0; a second one cuts them (they are looked at again at the next start). SIGHUP reads certificates
-    again; token files are read again whenever they change. If the engine or the
-    store fails for good, the cause is printed and the exit code is 1; bad settings are exit code 2.
+    again; token files are read again whenever they change.
+
+    Bad settings, found before it listens, are exit code 2. Whatever ends it later is exit code 1, with its cause in one
+    line and a traceback in the log.
 
     It listens on this machine only. Beyond it, --tokens, --client-ca or a secret --base-path must keep strangers from
     the connector's API, and --admin-tokens or --admin-client-ca from the operator's. /live and /ready on the
@@ -210,7 +213,7 @@ def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
     the others look after its accounts. On several machines, each serves the same --store.
     """
     start_logging(style=settings["log_format"], level=settings["log_level"])
-    early = _EarlySignals()
+    early, listening = EarlySignals(), threading.Event()
     place = my_place()
     raise_file_limit()
     if settings["workers"] > 1 and place is None:
@@ -222,11 +225,12 @@ def serve(target: str, engine_options: dict[str, str], **settings: Any) -> None:
             if place is None:
                 set_aside_if_restored(store, settings)
             observer = LogObserver() if tracing is None else SeveralObservers(LogObserver(), tracing)
-            run = partial(_serve, target, connect_engine, store, settings, early, place=place, observer=observer)
+            parts = (target, connect_engine, store, settings, early)
+            run = partial(_serve, *parts, listening=listening, place=place, observer=observer)
             early.keep()
             anyio.run(run, backend=settings["backend"])
     except Exception as problem:  # noqa: BLE001 - the last place: whatever ended the server is told, by its cause
-        _exit(problem)
+        _exit(problem, listened=listening.is_set())
 
 
 def _open_store(settings: dict[str, Any]) -> Store:
@@ -238,8 +242,9 @@ async def _serve(
     connect_engine: ConnectEngine,
     store: Store,
     settings: dict[str, Any],
-    early: _EarlySignals,
+    early: EarlySignals,
     *,
+    listening: threading.Event,
     place: Place | None,
     observer: Observer,
 ) -> None:
@@ -254,7 +259,7 @@ async def _serve(
         anyio.create_task_group() as tasks,
     ):
         stop, again = anyio.Event(), Bell()
-        tasks.start_soon(_watch_signals, stop, again, tasks.cancel_scope, early)
+        tasks.start_soon(watch_signals, stop, again, tasks.cancel_scope, early)
         if place is not None:
             tasks.start_soon(place.obey, stop, again, tasks.cancel_scope)
 
@@ -284,6 +289,7 @@ async def _serve(
             if stop.is_set():
                 return
             raise
+        listening.set()
         collect_garbage_rarely()
         notify_service_manager(READY)
         # which, if it is one of several machines', knows its URL without passwords
@@ -333,60 +339,18 @@ def _token(settings: dict[str, Any]) -> str | None:
     return os.environ.get("SETTLEMENT_CONNECTOR_TOKEN") or None
 
 
-class _EarlySignals:
-    """Obeys signals until the loop does: the first process of a container ends by none that it does not handle."""
+def _exit(problem: Exception, *, listened: bool) -> NoReturn:
+    """Say what ended the server.
 
-    def __init__(self) -> None:
-        self._kept: int | None = None
-        self._keeps = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._obey)
-        # nothing has been read yet that could be read again
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    def keep(self) -> None:
-        """From now on keep a signal for the loop, which begins."""
-        self._keeps = True
-
-    def take(self) -> int | None:
-        """Return the signal that was kept, if any."""
-        return self._kept
-
-    def _obey(self, number: int, _frame: object) -> None:
-        if self._keeps:
-            self._kept = number
-            return
-        # nothing has begun, so nothing has to end
-        logger.info("%s: not started", signal.Signals(number).name)
-        sys.exit(0)
-
-
-async def _watch_signals(stop: anyio.Event, again: Bell, scope: anyio.CancelScope, early: _EarlySignals) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        if early.take() is not None:
-            stop.set()
-        async for number in signals:
-            if number == signal.SIGHUP:
-                logger.info("SIGHUP: reading certificates and tokens again")
-                again.ring()
-                continue
-            if stop.is_set():
-                logger.warning("%s again: stopping at once", signal.Signals(number).name)
-                scope.cancel()
-                return
-            logger.info("%s: shutting down", signal.Signals(number).name)
-            notify_service_manager(STOPPING)
-            stop.set()
-
-
-def _exit(problem: Exception) -> None:
-    """Say what ended the server. Settings the user can mend are exit code 2, everything else 1."""
+    Settings the user can mend are exit code 2, with which service managers do not start it again. Once it has listened
+    its settings were good: whatever ends it then is exit code 1, with a traceback in the log.
+    """
     causes = list(_leaves(problem))
     for cause in causes:
         say(f"Error: {cause if isinstance(cause, LocalError) else describe(cause)}", err=True)
-    if all(isinstance(cause, LocalError) for cause in causes):
+    if not listened and all(isinstance(cause, LocalError) for cause in causes):
         sys.exit(2)
-    logger.debug("the server failed", exc_info=problem)
+    logger.log(logging.ERROR if listened else logging.DEBUG, "the server failed", exc_info=problem)
     sys.exit(1)
 
 

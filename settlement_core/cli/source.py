@@ -13,12 +13,12 @@ from urllib.parse import quote
 
 import httpx2
 
-from settlement_core.abc import RestorableStore, SharedStore, Store
-from settlement_core.auditing.audit import audit
+from settlement_core.abc import SharedStore, Store
 from settlement_core.cli.client import answers, open_client
 from settlement_core.cli.following import Heard, follow
 from settlement_core.cli.secrets import without_secrets
 from settlement_core.cli.target import Target
+from settlement_core.cli.verdicts import audit_stopped
 from settlement_core.core.backups import require_restorable
 from settlement_core.http import views
 from settlement_core.store_urls import open_store
@@ -44,6 +44,8 @@ from settlement_core.values.sealing import SEAL, refuse_sealed
 __all__ = ["Source", "open_source"]
 
 PAGE = 500
+
+UNSERVED = "its server is stopped, and carries this out once it runs: settlement-core serve"
 
 PATIENCE = 30
 """How many times a request is repeated, a second apart, that a server found one too many."""
@@ -74,16 +76,16 @@ class Source(Protocol):
         """Return an audit's report."""
         ...
 
-    def resolve(self, attempt: dict[str, Any], *, settled: Decimal, reason: str, by: str) -> None:
-        """Say how much of an attempt moved."""
+    def resolve(self, attempt: dict[str, Any], *, settled: Decimal, reason: str, by: str) -> str:
+        """Say how much of an attempt moved; return why nothing follows from it yet, "" if it does."""
         ...
 
-    def release(self, attempt: dict[str, Any], *, reason: str, by: str) -> None:
-        """Have a held credit offered again."""
+    def release(self, attempt: dict[str, Any], *, reason: str, by: str) -> str:
+        """Have a held credit offered again; return why it is not yet, "" if it is."""
         ...
 
-    def assign(self, settlement_id: str, account_id: str, *, reason: str, by: str) -> None:
-        """Say whose money it is."""
+    def assign(self, settlement_id: str, account_id: str, *, reason: str, by: str) -> str:
+        """Say whose money it is; return why it is not credited yet, "" if it is."""
         ...
 
     def dismiss(self, settlement_id: str, *, reason: str, by: str) -> None:
@@ -94,8 +96,8 @@ class Source(Protocol):
         """Say so of all that waits of less than an amount; return how many that were."""
         ...
 
-    def pause(self, account_id: str, *, paused: bool, reason: str, by: str) -> None:
-        """Have nothing new begun in an account, or have it go on."""
+    def pause(self, account_id: str, *, paused: bool, reason: str, by: str) -> dict[str, Any]:
+        """Have nothing new begun in an account, or have it go on; return what it was before, if that is known."""
         ...
 
     def settle(self, account_id: str) -> None:
@@ -196,16 +198,16 @@ class _Stopped:
         return views.workers_view(self._ask(Workers()), shared=shared, partitions=partitions)
 
     def audit(self) -> dict[str, Any]:
-        older = self._store.maybe_older if isinstance(self._store, RestorableStore) else ""
-        return audit(self._store).to_json() | {"maybe_older": older}
+        return audit_stopped(self._store)
 
-    def _decide(self, command: Command[Any]) -> None:
+    def _decide(self, command: Command[Any]) -> str:
         # nobody would ever act on what is decided about books that have moved
         refuse_sealed(self._ask(SEAL))
         self._ask(command)
+        return UNSERVED
 
-    def resolve(self, attempt: dict[str, Any], *, settled: Decimal, reason: str, by: str) -> None:
-        self._decide(
+    def resolve(self, attempt: dict[str, Any], *, settled: Decimal, reason: str, by: str) -> str:
+        return self._decide(
             Resolve(
                 account_id=attempt["account"],
                 attempt_id=attempt["id"],
@@ -216,11 +218,12 @@ class _Stopped:
             )
         )
 
-    def release(self, attempt: dict[str, Any], *, reason: str, by: str) -> None:
-        self._decide(Release(account_id=attempt["account"], attempt_id=attempt["id"], reason=reason, by=by))
+    def release(self, attempt: dict[str, Any], *, reason: str, by: str) -> str:
+        return self._decide(Release(account_id=attempt["account"], attempt_id=attempt["id"], reason=reason, by=by))
 
-    def assign(self, settlement_id: str, account_id: str, *, reason: str, by: str) -> None:
-        self._decide(Assign(settlement_id=settlement_id, account_id=account_id, reason=reason, by=by, at=time.time()))
+    def assign(self, settlement_id: str, account_id: str, *, reason: str, by: str) -> str:
+        told: dict[str, Any] = {"reason": reason, "by": by, "at": time.time()}
+        return self._decide(Assign(settlement_id=settlement_id, account_id=account_id, **told))
 
     def dismiss(self, settlement_id: str, *, reason: str, by: str) -> None:
         self._decide(Dismiss(settlement_id=settlement_id, reason=reason, by=by, at=time.time()))
@@ -236,8 +239,11 @@ class _Stopped:
             found = self._ask(Suspense(after=found[-1].settlement_id, limit=PAGE))
         return done
 
-    def pause(self, account_id: str, *, paused: bool, reason: str, by: str) -> None:
+    def pause(self, account_id: str, *, paused: bool, reason: str, by: str) -> dict[str, Any]:
+        before = self._ask(Overview(account_id=account_id))
         self._decide(Pause(account_id=account_id, paused=paused, reason=reason, by=by, at=time.time()))
+        was_paused = any(account.paused for account in before)
+        return {"was_paused": was_paused, "was_halted": [], "may_halt_elsewhere": False, "waits_for": UNSERVED}
 
     def settle(self, account_id: str) -> None:
         raise LocalError(f"no server runs that could settle with account {account_id!r}; start one, or say --admin-url")
@@ -310,7 +316,7 @@ class _Server:
 
     def audit(self) -> dict[str, Any]:
         found: dict[str, Any] = self._request("GET", "/audit")
-        return found
+        return found | {"audited": f"the server at {self._url}, store {found['store']}"}
 
     def back_up(self, path: str) -> int:
         with open_new(path) as file, self._client.stream("GET", "/backup", timeout=None) as answer:
@@ -324,17 +330,20 @@ class _Server:
                 raise LocalError(f"the backup broke off after {size} bytes; {path} was removed, try again")
         return size
 
-    def resolve(self, attempt: dict[str, Any], *, settled: Decimal, reason: str, by: str) -> None:
+    def resolve(self, attempt: dict[str, Any], *, settled: Decimal, reason: str, by: str) -> str:
         path = f"/accounts/{attempt['account']}/attempts/{attempt['id']}/resolve"
-        self._request("POST", path, json={"settled": f"{settled:f}", "reason": reason, "by": by})
+        return self._decide(path, {"settled": f"{settled:f}", "reason": reason, "by": by})
 
-    def release(self, attempt: dict[str, Any], *, reason: str, by: str) -> None:
+    def release(self, attempt: dict[str, Any], *, reason: str, by: str) -> str:
         path = f"/accounts/{attempt['account']}/attempts/{attempt['id']}/release"
-        self._request("POST", path, json={"reason": reason, "by": by})
+        return self._decide(path, {"reason": reason, "by": by})
 
-    def assign(self, settlement_id: str, account_id: str, *, reason: str, by: str) -> None:
+    def assign(self, settlement_id: str, account_id: str, *, reason: str, by: str) -> str:
         content = {"settlement_id": settlement_id, "account_id": account_id, "reason": reason, "by": by}
-        self._request("POST", "/suspense/assign", json=content)
+        return self._decide("/suspense/assign", content)
+
+    def _decide(self, path: str, content: dict[str, str]) -> str:
+        return str(self._request("POST", path, json=content)["waits_for"])
 
     def dismiss(self, settlement_id: str, *, reason: str, by: str) -> None:
         content = {"settlement_id": settlement_id, "reason": reason, "by": by}
@@ -349,9 +358,10 @@ class _Server:
             number += done["dismissed"]
         return number
 
-    def pause(self, account_id: str, *, paused: bool, reason: str, by: str) -> None:
+    def pause(self, account_id: str, *, paused: bool, reason: str, by: str) -> dict[str, Any]:
         path = f"/accounts/{quote(account_id, safe='')}/{'pause' if paused else 'resume'}"
-        self._request("POST", path, json={"reason": reason, "by": by})
+        before: dict[str, Any] = self._request("POST", path, json={"reason": reason, "by": by})
+        return before
 
     def settle(self, account_id: str) -> None:
         self._request("POST", f"/accounts/{quote(account_id, safe='')}/settle")

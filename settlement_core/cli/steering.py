@@ -36,7 +36,11 @@ def pause(source: Source, *, as_json: bool, account: str, reason: str, by: str) 
 @by_option("the account")
 @on_books
 def resume(source: Source, *, as_json: bool, account: str | None, restored: bool, reason: str, by: str) -> None:
-    """Go on with a paused ACCOUNT, beginning with what has waited.
+    """Go on with a paused ACCOUNT, or one that halted, beginning with what has waited.
+
+    An account halts when its engine, the connector or the store broke a contract about money. Compare the ledger with
+    the books first. An open payment is then looked up, or in doubt where the engine cannot look it up; if the cause is
+    still there, the account halts again.
 
     Restored books: compare each account with the ledger and the connector first, and resolve its attempts. What is
     queued in it is paid, and what arrived is credited, once you resume it.
@@ -58,13 +62,21 @@ def _was_restored(account: dict[str, Any]) -> bool:
 
 
 def _decide(source: Source, account: str, *, paused: bool, reason: str, by: str, as_json: bool) -> None:
-    source.pause(account, paused=paused, reason=reason, by=by)
+    before = source.pause(account, paused=paused, reason=reason, by=by)
     if as_json:
-        say(json.dumps({"account": account, "paused": paused}))
+        say(json.dumps({"account": account, "paused": paused} | ({} if paused else before)))
     elif paused:
         say(f"account {account} is paused: what is under way ends, and nothing new is begun")
-    else:
+    elif before["was_halted"]:
+        say(f"account {account} is looked at again, as at the next start: {' and '.join(before['was_halted'])}")
+    elif before["was_paused"]:
         say(f"account {account} goes on")
+    elif before["may_halt_elsewhere"]:
+        say(f"account {account} was not paused, and not halted here: resume it at the worker that halted it")
+    else:
+        say(f"account {account} was neither paused nor halted; nothing changed")
+    if not as_json and before.get("waits_for"):
+        say(f"but not yet: {before['waits_for']}")
 
 
 @click.command()

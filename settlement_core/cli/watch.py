@@ -20,6 +20,7 @@ from settlement_core.cli.following import Heard
 from settlement_core.cli.printing import add_row, as_text, count, make_table, say
 from settlement_core.cli.source import Source
 from settlement_core.cli.tables import Listing
+from settlement_core.cli.verdicts import reason_lines
 
 __all__ = ["watch"]
 
@@ -35,13 +36,15 @@ LOOK_S = 1.0
 ANYHOW_S = 5.0
 """How often it is asked although nothing was heard: other workers' events are not told here."""
 
+_GRADES = {"good": "bold green", "waits": "bold yellow", "stuck": "bold red", "wrong": "bold white on red"}
+
 _STYLES = {"warning": "yellow", "error": "red", "critical": "bold red", "debug": "dim"}
 
 
 @click.command()
 @on_books
 def watch(source: Source, *, as_json: bool) -> None:
-    """Watch a running server: whether your money is all right, what waits for you, what is tried again, what happens.
+    """Watch a running server: the verdict about the money, its reasons, what is tried again, what happens.
 
     With --json one event a line is printed, as it happens, for scripts; {"event": "resync"} says that some may have
     been missed, such as at the beginning, and {"event": "lost"} that the server does not answer for now. Ctrl-C ends
@@ -103,11 +106,11 @@ class _Screen:
         summary = self._source.summary()
         waiting = self._source.attempts(None, ("in_doubt", "held"), None)
         return Group(
-            verdict_of(summary),
+            *verdict_of(summary),
             Text(),
             _sums(summary),
             Text(),
-            *_waiting(summary, waiting),
+            *_waiting(waiting),
             *_retrying(summary),
             *self._told(),
         )
@@ -122,26 +125,14 @@ class _Screen:
             yield line
 
 
-def verdict_of(summary: dict[str, Any]) -> Text:
-    """Return, in one line, whether the money is all right."""
-    waiting = summary["waiting"]
-    number = sum(lot["count"] for lot in waiting.values())
-    if summary["unbalanced"]["count"]:
-        said, style = "the books do not add up; stop the server, and keep the store as it is", "bold red"
-    elif summary["server"]["store_failures"]:
-        said, style = "the store does not answer: nothing is paid until it does, and nothing is lost", "bold red"
-    elif summary["server"]["halted"]:
-        said = f"{summary['server']['halted']} halted: look at them, then start the server again"
-        style = "bold red"
-    elif number:
-        parts = [f"{lot['amount']} {name.replace('_', ' ')}" for name, lot in waiting.items() if lot["count"]]
-        items = "1 item waits" if number == 1 else f"{number} items wait"
-        said = f"the books add up; {items} for you: {', '.join(parts)}"
-        style = "bold yellow"
-    else:
-        said, style = "your money is all right: the books add up, and nothing waits for you", "bold green"
+def verdict_of(summary: dict[str, Any]) -> Iterator[Text]:
+    """Yield the server's verdict, and each of its reasons with what ends it."""
+    verdict = summary["verdict"]
     engine, accounts = summary["server"]["engine"], count(summary["accounts"], "account")
-    return as_text(f"{engine}, {accounts}: {said}", style=style)
+    yield as_text(f"{engine}, {accounts}: {verdict['sentence']}", style=_GRADES[verdict["grade"]])
+    for line, command in reason_lines(verdict):
+        yield as_text(line)
+        yield as_text(f"    {command}", style="dim")
 
 
 def _sums(summary: dict[str, Any]) -> Listing:
@@ -152,9 +143,7 @@ def _sums(summary: dict[str, Any]) -> Listing:
     return table
 
 
-def _waiting(summary: dict[str, Any], attempts: list[dict[str, Any]]) -> Iterator[Text | Listing]:
-    for halted in summary["halted"]:
-        yield as_text(f"{halted['account']} {halted['direction']} halted: {halted['reason']}", style="bold red")
+def _waiting(attempts: list[dict[str, Any]]) -> Iterator[Listing]:
     if attempts:
         table = make_table("attempt", "account", "amount", "state", "why")
         for attempt in attempts[:ACCOUNTS]:

@@ -41,10 +41,16 @@ class Clock:
         self._latest: Ticked | None = None
         self.jumped_s: float | None = None
         """How far the wall clock jumped, the latest time that it did; None if it never did in this life."""
+        self._jumped_at = 0.0
 
     def now(self) -> float:
         """Return the time in seconds since 1970, for stamps."""
         return self._reading + (anyio.current_time() - self._read_at)
+
+    @property
+    def jumped_ago_s(self) -> float | None:
+        """How long ago the latest jump was noticed; None if there was none."""
+        return None if self.jumped_s is None else anyio.current_time() - self._jumped_at
 
     async def begin(self) -> None:
         """Record the first reading; tell of a clock that is behind what the store saw last."""
@@ -74,5 +80,5 @@ class Clock:
 
     def _tell(self, jumped_s: float, *, since: str, backward_only: bool = False) -> None:
         if jumped_s < -JUMP_S or (jumped_s > JUMP_S and not backward_only):
-            self.jumped_s = jumped_s
+            self.jumped_s, self._jumped_at = jumped_s, anyio.current_time()
             self._observer.observe(ClockJumped(jumped_s=jumped_s, since=since))

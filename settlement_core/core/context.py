@@ -14,7 +14,7 @@ from settlement_core.core.engines import ConnectedEngine
 from settlement_core.core.journal import Journal
 from settlement_core.core.outages import Outage
 from settlement_core.core.sharing import Sharing
-from settlement_core.values.events import Event
+from settlement_core.values.events import Event, MovedMoreThanKnown
 from settlement_core.values.records import Direction
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Context:
         crediting: the turns of those who offer a credit to the connector.
         outages: by direction, the accounts that back off.
         connector_scales: by account, the scale of a connector that credited less, as long as this core runs.
+        connector_silent: whether the latest offer of a credit was not answered.
+        excesses: what moved beyond all that the store accounts for.
     """
 
     config: CoreConfig
@@ -48,6 +50,8 @@ class Context:
     crediting: Turns = field(default_factory=Turns)
     outages: Mapping[Direction, Outage] = field(default_factory=lambda: {one: Outage() for one in Direction})
     connector_scales: dict[str, int] = field(default_factory=dict)
+    connector_silent: bool = False
+    excesses: list[MovedMoreThanKnown] = field(default_factory=list)
     stopping: bool = False
 
     def now(self) -> float:

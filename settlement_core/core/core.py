@@ -22,6 +22,7 @@ import anyio
 from settlement_core.abc import ConnectEngine, Connector, Observer, Store
 from settlement_core.core.backups import back_up, refuse_older
 from settlement_core.core.clock import Clock
+from settlement_core.core.condition import Condition
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.context import Context
 from settlement_core.core.effects import Failed, perform_within
@@ -32,6 +33,7 @@ from settlement_core.core.observing import Bulletin
 from settlement_core.core.services import Services
 from settlement_core.core.sharing import open_sharing
 from settlement_core.core.statistics import CoreStatistics
+from settlement_core.core.status import ask_status
 from settlement_core.core.supervisor import Supervisor
 from settlement_core.values.amounts import check_amount
 from settlement_core.values.asked import checked
@@ -219,25 +221,18 @@ class Core:
             asset=self._context.engine.asset,
         )
 
+    def condition(self) -> Condition:
+        """Return a snapshot of whether money gets on."""
+        return self._supervisor.condition()
+
+    @property
+    def store_name(self) -> str:
+        """The store's URL, or what else tells it from others; never a password."""
+        return str(getattr(self._store, "name", type(self._store).__name__))
+
     async def engine_status(self) -> dict[str, Any]:
         """Return what the engine tells of its ledger; how it failed to, under "error"; nothing if it tells nothing."""
-        tell = self._context.engine.status
-        if tell is None:
-            return {}
-        answer: Any = await perform_within(
-            self._context.config.message_deadline_s,
-            tell,
-            misbehaved=lambda reason: self._context.observe(
-                EngineMisbehaved(account_id="", doing="status", reason=reason)
-            ),
-        )
-        if isinstance(answer, Failed):
-            return {"error": answer.reason}
-        try:
-            told: Any = decode_json(encode_json(answer))
-        except ValueError as problem:
-            return {"error": f"its answer is unusable: {problem}"}
-        return told if isinstance(told, dict) else {"error": f"it told {type(told).__name__}, not a JSON object"}
+        return await ask_status(self._context)
 
     async def back_up(self) -> Path:
         """Copy the store, while it goes on, to a new file beside its own; return the path, and leave the file.
@@ -285,8 +280,10 @@ class Core:
                     MoneyDismissed(settlement_id=command.settlement_id, by=command.by, reason=command.reason)
                 )
             return
+        resumes = isinstance(command, Pause) and not command.paused
+        resumed = self._supervisor.resume(command.account_id) if resumes else []
         self._supervisor.nudge(command.account_id)
-        if repeated:
+        if repeated and not resumed:
             return
         what = command.attempt_id if isinstance(command, Resolve | Release) else ""
         decision = type(command).__name__.lower()

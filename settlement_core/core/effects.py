@@ -29,6 +29,10 @@ class Failed:
         """Return what happened in one line."""
         return describe(self.error)
 
+    def log_unknown(self, doing: str) -> None:
+        """Log where it was raised: whoever has to find out what became of `doing` begins there."""
+        logger.warning("%s raised, and what it had done by then is not known", doing, exc_info=self.error)
+
     def words_if_only(self, kind: type[Exception]) -> str | None:
         """Return the messages of the errors if all of them are of this kind, else None.
 

@@ -80,6 +80,7 @@ class IncomingLane(Lane):
                     blocked = True
                     self._tell_blocked(attempt, outcome.reason)
                 outcome = Unanswered(outcome.reason)
+            self.context.connector_silent = isinstance(outcome, Unanswered)
             match outcome:
                 case Acknowledged():
                     await self._book(attempt, outcome, started)

@@ -110,10 +110,16 @@ class Journal:
         self._shares = Shares()
         self.lost = 0
         self._failures = 0
+        self._error = ""
         self._batches = 0
         self._commands = 0
         self._commits_within = [0] * (len(COMMIT_BOUNDS_S) + 1)
         self._commits_s = 0.0
+
+    @property
+    def error(self) -> str:
+        """How the store failed last, as long as it does not answer; else ""."""
+        return self._error
 
     def submit(
         self,
@@ -283,7 +289,7 @@ class Journal:
         again = self._failures > 0
         if again:
             self._observer.observe(StoreRecovered(failures=self._failures))
-            self._failures = 0
+            self._failures, self._error = 0, ""
         self._took_s = monotonic() - began
         self._commits_within[bisect_left(COMMIT_BOUNDS_S, self._took_s)] += 1
         self._commits_s += self._took_s
@@ -297,8 +303,9 @@ class Journal:
     async def _wait_for_store(self, problem: StoreUnavailable) -> None:
         """Keep the batch where it is and wait; commands are idempotent, so all of it is applied again."""
         self._failures += 1
+        self._error = whole_text(problem)
         delay_s = self._backoff.delay_s(self._failures, self._chance())
-        self._observer.observe(StoreFailed(failures=self._failures, reason=whole_text(problem), delay_s=delay_s))
+        self._observer.observe(StoreFailed(failures=self._failures, reason=self._error, delay_s=delay_s))
         await anyio.sleep(delay_s)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
+from settlement_core.core.condition import LaneCondition
 from settlement_core.core.recording import Ending
 from settlement_core.values.commands import Claim, Claimed, Close, Hold, NothingToClaim, StepDue
 from settlement_core.values.events import AttemptClaimed, AttemptWaiting
@@ -53,9 +54,13 @@ class Lane(ABC):
     __slots__ = (
         "_deaf",
         "_ended",
+        "_expected",
+        "_failing_since",
         "_failures",
         "_latest_claim",
+        "_moved_at",
         "_nudged",
+        "_on_step",
         "_rung",
         "_wake",
         "account_id",
@@ -63,6 +68,7 @@ class Lane(ABC):
         "context",
         "doing",
         "error",
+        "halted_before",
         "lease",
         "next_try",
         "partition",
@@ -85,8 +91,13 @@ class Lane(ABC):
         self.reopened = False
         """Whether the attempt was released by an operator, and not begun since."""
         self.error = ""
+        self.halted_before = ""
+        """Why this direction halted before an operator resumed it; "" otherwise."""
         self.next_try: float | None = None
         self._failures = 0
+        self._failing_since = self._moved_at = anyio.current_time()
+        self._expected = False
+        self._on_step = False
         self._rung = False
         self._nudged = False
         self._deaf = False
@@ -136,6 +147,18 @@ class Lane(ABC):
             next_try_in_s=left,
         )
 
+    def condition(self) -> LaneCondition:
+        """Return whether the lane gets on."""
+        now, counts = anyio.current_time(), not self._expected
+        return LaneCondition(
+            account_id=self.account_id,
+            direction=self.direction,
+            on_step=self._on_step,
+            error=self.error,
+            failing_for_s=now - self._failing_since if self._failures and counts else None,
+            unmoved_for_s=now - self._moved_at if counts else None,
+        )
+
     @property
     def stopping(self) -> bool:
         """Tell whether nothing new is to be begun: the core stops, or gives the account to another worker."""
@@ -152,7 +175,9 @@ class Lane(ABC):
                 if self._ended and not answer.more and not self._rung:
                     return
             elif isinstance(answer, StepDue):
+                self._on_step = True
                 await self.take_step(answer.step)
+                self._on_step = False
             elif not self._rung:
                 return
 
@@ -218,9 +243,14 @@ class Lane(ABC):
             self.doing = "making sure of the lease"
             await sharing.confirm(self.account_id, self.lease)
 
-    async def close(self, attempt: Attempt, settled: Decimal, tell: Callable[[], None] = _tell_nothing) -> None:
-        """Record how much of the attempt moved, and wait until that is durable; then `tell` is called, in any case."""
-        await self._end(attempt, self._closing(attempt.attempt_id, settled), tell)
+    async def close(
+        self, attempt: Attempt, settled: Decimal, tell: Callable[[], None] = _tell_nothing, *, reason: str = ""
+    ) -> None:
+        """Record how much of the attempt moved, and why not all; wait until that is durable.
+
+        Then `tell` is called, in any case.
+        """
+        await self._end(attempt, self._closing(attempt.attempt_id, settled, reason), tell)
         # what did not move is queued again
         self._ended = self._ended and settled == attempt.amount
 
@@ -249,23 +279,29 @@ class Lane(ABC):
         )
         return self.bound(claim)
 
-    def _closing(self, attempt_id: str, settled: Decimal) -> Close:
+    def _closing(self, attempt_id: str, settled: Decimal, reason: str = "") -> Close:
         return Close(
             account_id=self.account_id,
             attempt_id=attempt_id,
             settled=settled,
             at=self.context.now(),
+            reason=reason,
             lease=self.lease,
         )
 
     def succeeded(self) -> None:
         """Forget earlier failures."""
         self._failures = 0
+        self._expected = False
+        self._moved_at = anyio.current_time()
         self.error = ""
         self.context.outages[self.direction].succeeded(self)
 
-    def failed(self, reason: str) -> float:
-        """Count a failure and return how long to wait, in seconds."""
+    def failed(self, reason: str, *, expected: bool = False) -> float:
+        """Count a failure and return how long to wait, in seconds; an `expected` one needs no operator."""
+        if not self._failures or self._expected:
+            self._failing_since = anyio.current_time()
+        self._expected = expected
         self._failures += 1
         self.error = reason
         self.context.outages[self.direction].failed(self)

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OutgoingLane"]
 
+MAX_REASON = 500
+"""Characters of an engine's reason that are kept with each attempt."""
+
 # An engine that says "ask again at once" must not spin.
 _SHORTEST_PENDING_S = 0.01
 
@@ -80,7 +83,8 @@ class OutgoingLane(Lane):
             assert engine.minimal is not None
             await self._settle(engine.minimal, attempt)
         else:
-            await self._doubt(attempt, "it was under way when an earlier run ended, and this engine cannot look it up")
+            when = f"the account halted ({self.halted_before})" if self.halted_before else "an earlier run ended"
+            await self._doubt(attempt, f"it was under way when {when}, and this engine cannot look it up")
 
     # the minimal contract
 
@@ -93,6 +97,7 @@ class OutgoingLane(Lane):
             if failed is not None:
                 await self._record(attempt, ZERO, shortfall=f"nothing was settled: {failed}")
             else:
+                answer.log_unknown(f"account {self.account_id} attempt {attempt.attempt_id}: settle")
                 await self._doubt(attempt, f"settle did not answer but raised {answer.reason}")
             return
         settled = self._within(answer, attempt, limit=attempt.amount, did="settled")
@@ -136,7 +141,7 @@ class OutgoingLane(Lane):
             lambda: engine.prepare(self.account_id, attempt.amount, attempt.attempt_id), misbehaved=self._misbehaved
         )
         if answer is None:
-            await self._record(attempt, ZERO, shortfall="the engine finds it not worth paying yet")
+            await self._record(attempt, ZERO, shortfall="the engine finds it not worth paying yet", expected=True)
             return None
         if isinstance(answer, Failed):
             failed = answer.words_if_only(SettlementFailed)
@@ -164,6 +169,7 @@ class OutgoingLane(Lane):
         self.doing = "submitting"
         answer = await perform(lambda: engine.submit(payment), misbehaved=self._misbehaved)
         if isinstance(answer, Failed):
+            answer.log_unknown(f"account {self.account_id} attempt {self.attempt_id}: submit")
             self.error = f"submit raised {answer.reason}"
 
     async def _await_verdict(self, engine: VerifiableEngine, attempt: Attempt, payment: Payment) -> None:
@@ -215,13 +221,16 @@ class OutgoingLane(Lane):
 
     # what both share
 
-    async def _record(self, attempt: Attempt, settled: Decimal, *, shortfall: str | None = None) -> None:
+    async def _record(
+        self, attempt: Attempt, settled: Decimal, *, shortfall: str | None = None, expected: bool = False
+    ) -> None:
         """Close the attempt; if it fell short, wait until the rest is worth another try."""
-        await self.close(attempt, settled, partial(self._recorded, attempt, settled))
+        told = partial(self._recorded, attempt, settled)
+        await self.close(attempt, settled, told, reason=(shortfall or "")[:MAX_REASON])
         if settled > 0:
             self.succeeded()
         if shortfall is not None:
-            await self.rest(self.failed(shortfall), shortfall, deaf=False)
+            await self.rest(self.failed(shortfall, expected=expected), shortfall, deaf=False)
 
     def _recorded(self, attempt: Attempt, settled: Decimal) -> None:
         self.context.observe(

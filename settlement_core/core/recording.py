@@ -110,19 +110,26 @@ class Ending:
 
     async def _close_with_all(self, found: Attempt) -> None:
         """More moved than can be claimed again: what was asked for is partly forgotten as well."""
-        self._observe(
-            MovedMoreThanKnown, moved=self._moved, known=found.amount, excess=subtract(self._moved, found.amount)
+        excess = MovedMoreThanKnown(
+            account_id=found.account_id,
+            direction=found.direction,
+            attempt_id=found.attempt_id,
+            moved=self._moved,
+            known=found.amount,
+            excess=subtract(self._moved, found.amount),
         )
+        self._context.excesses.append(excess)
+        self._context.observe(excess)
         assert isinstance(self._command, Close)
         await self._context.journal.submit(replace(self._command, settled=found.amount), self._ended).wait()
 
-    def _observe(self, kind: type[AttemptForgotten | MovedMoreThanKnown | MovedUnrecorded], **facts: Decimal) -> None:
+    def _observe(self, kind: type[AttemptForgotten | MovedUnrecorded], *, amount: Decimal) -> None:
         self._context.observe(
             kind(
                 account_id=self._attempt.account_id,
                 direction=self._attempt.direction,
                 attempt_id=self._attempt.attempt_id,
-                **facts,
+                amount=amount,
             )
         )
 

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 import anyio
 from anyio.abc import TaskGroup
 
 from settlement_core.abc import Store
 from settlement_core.core.admission import Admission
+from settlement_core.core.condition import Condition, HaltedLane
 from settlement_core.core.context import Context
 from settlement_core.core.effects import describe
 from settlement_core.core.incoming import IncomingLane
 from settlement_core.core.lane import Lane, LaneStatus
 from settlement_core.core.outgoing import OutgoingLane
 from settlement_core.core.sharing import Change
+from settlement_core.core.status import watch_alarm
 from settlement_core.core.upkeep import run_upkeep
 from settlement_core.values.assets import keep_label
 from settlement_core.values.commands import Due, Entered, Nudge, Ring
@@ -36,6 +39,13 @@ LOOK_S = 30.0
 """How often a worker looks for what is due in a store that it shares: a failover may lose any wake-up."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Halt:
+    reason: str
+    attempt_id: str
+    at: float
+
+
 class Supervisor:
     """All lanes at work. Rings before `start` and after `stop` do nothing: the store has what they announce."""
 
@@ -43,7 +53,7 @@ class Supervisor:
         self._context: Context | None = None
         self._tasks: TaskGroup | None = None
         self._lanes: dict[tuple[str, Direction], Lane] = {}
-        self._halted: dict[tuple[str, Direction], str] = {}
+        self._halted: dict[tuple[str, Direction], _Halt] = {}
         self._admissions = {direction: Admission() for direction in Direction}
         self._ended = anyio.Event()
         self._began = False
@@ -61,6 +71,8 @@ class Supervisor:
         first = context.sharing.ask(self._change)
         tasks.start_soon(context.sharing.run, first, self._change, store, name="sharing")
         tasks.start_soon(run_upkeep, context, name="upkeep")
+        if context.engine.status is not None:
+            tasks.start_soon(watch_alarm, context, name="alarm of the engine")
         tasks.start_soon(self._look_for_due, context, name="looking for what is due")
 
     async def stop(self, deadline_s: float) -> None:
@@ -114,7 +126,43 @@ class Supervisor:
 
     def halted(self) -> dict[tuple[str, Direction], str]:
         """Return the lanes that stopped because an invariant broke, and why."""
-        return dict(self._halted)
+        return {key: halt.reason for key, halt in self._halted.items()}
+
+    def resume(self, account_id: str) -> list[Direction]:
+        """Take up what halted in the account, as the next start would; return which directions that were.
+
+        An attempt that is open there is looked up, or in doubt where the engine cannot look it up.
+        """
+        resumed = [direction for direction in Direction if (account_id, direction) in self._halted]
+        for direction in resumed:
+            halt = self._halted.pop((account_id, direction))
+            lane = self._start_lane(account_id, direction)
+            if lane is not None:
+                lane.halted_before = halt.reason
+        return resumed
+
+    def condition(self) -> Condition:
+        """Return whether money gets on."""
+        assert self._context is not None
+        context, now = self._context, anyio.current_time()
+        return Condition(
+            lanes=[lane.condition() for lane in self._lanes.values()],
+            halted=[
+                HaltedLane(
+                    account_id=account_id,
+                    direction=direction,
+                    reason=halt.reason,
+                    attempt_id=halt.attempt_id,
+                    halted_for_s=now - halt.at,
+                )
+                for (account_id, direction), halt in self._halted.items()
+            ],
+            connector_silent=context.connector_silent,
+            store_error=context.journal.error,
+            clock_jumped_s=context.clock.jumped_s,
+            clock_jumped_ago_s=context.clock.jumped_ago_s,
+            excesses=list(context.excesses),
+        )
 
     def _wake(self, account_id: str, direction: Direction, number: int, *, hurry: bool) -> None:
         lane = self._lanes.get((account_id, direction))
@@ -148,7 +196,7 @@ class Supervisor:
             pass  # rung for an account that was never opened: there is nothing to do, and nothing is wrong
         except Exception as error:
             if not lane.was_cut:
-                self._halted[key] = describe(error)
+                self._halted[key] = _Halt(describe(error), lane.attempt_id, anyio.current_time())
             if not isinstance(error, InvariantError):
                 logger.exception("lane %r ended in a way we did not foresee", lane)
             self._context.observe(
@@ -221,9 +269,7 @@ class Supervisor:
         for account_id in sorted({lane.account_id for lane in lost}):
             self._context.observe(LeaseGone(account_id=account_id))
         sharing = self._context.sharing
-        self._halted = {
-            key: reason for key, reason in self._halted.items() if sharing.partition(key[0]) not in partitions
-        }
+        self._halted = {key: halt for key, halt in self._halted.items() if sharing.partition(key[0]) not in partitions}
 
     def _observe_partitions(self, context: Context, *, gained: int, lost: int) -> None:
         sharing = context.sharing

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, TypeAlias, TypeVar
 
+from settlement_core.auditing.troubles import troubles_of_account, troubles_of_attempt, troubles_of_item
+from settlement_core.auditing.verdict import Trouble
 from settlement_core.core.core import Core
 from settlement_core.values.amounts import ZERO, add
 from settlement_core.values.commands import Command, Due, History, Overview, Suspense
@@ -58,6 +60,7 @@ class StoreFigures:
         unclosed: attempts that are not closed.
         queued: not claimed yet, of accounts with something to do.
         suspense: money whose owner nobody can tell.
+        troubles: what of all this waits for an operator.
     """
 
     taken_at: float
@@ -66,11 +69,13 @@ class StoreFigures:
     due_accounts: int = 0
     queued: dict[Direction, Decimal] = field(default_factory=lambda: dict.fromkeys(Direction, ZERO))
     suspense: Lot = field(default_factory=Lot)
+    troubles: list[Trouble] = field(default_factory=list)
 
     def add_queued(self, account: AccountOverview) -> None:
         """Add what an account has queued."""
         for direction, totals in ((Direction.OUTGOING, account.outgoing), (Direction.INCOMING, account.incoming)):
             self.queued[direction] = add(self.queued[direction], totals.queued)
+        self.troubles += troubles_of_account(account)
 
 
 async def look_at_store(core: Core, now: float) -> StoreFigures:
@@ -90,8 +95,10 @@ async def look_at_waiting(core: Core, now: float, beside: Command[T]) -> tuple[S
     attempts, items, answer = await core.ask_together([_attempts_after(None), _items_after(None), beside])
     for attempt in await _first(attempts, lambda last: core.ask(_attempts_after(last)), figures):
         figures.unclosed[attempt.direction, attempt.state].include(attempt.amount, attempt.claimed_at)
+        figures.troubles += troubles_of_attempt(attempt)
     for item in await _first(items, lambda last: core.ask(_items_after(last)), figures):
         figures.suspense.include(item.amount, item.reported_at)
+        figures.troubles += troubles_of_item(item)
     return figures, answer
 
 

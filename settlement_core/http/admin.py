@@ -29,6 +29,7 @@ from settlement_core.http.deciding import Deciding
 from settlement_core.http.events import add_events
 from settlement_core.http.finding import find_accounts
 from settlement_core.http.health import add_health
+from settlement_core.http.obstacles import halts_of, may_try, obstacle
 from settlement_core.http.openapi_admin import describe_admin_api
 from settlement_core.http.openapi_decisions import AMOUNT
 from settlement_core.http.problems import BadJson
@@ -83,7 +84,8 @@ def create_admin_app(
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["BODY_TIMEOUT"] = BODY_DEADLINE_S
     app.register_error_handler(HTTPException, _refused_by_quart)
-    _add_queries(app, core)
+    summaries = Summaries(core)
+    _add_queries(app, core, summaries)
     deciding = Deciding(core, four_eyes_above)
     _add_actions(app, core, deciding)
     _add_suspense(app, core, deciding)
@@ -109,11 +111,11 @@ def create_admin_app(
     else:
         from settlement_core.http.metrics import add_metrics  # noqa: PLC0415 - needs what only `metrics` extra installs
 
-        add_metrics(app, core, metrics, webhooks=webhooks)
+        add_metrics(app, core, metrics, summaries=summaries, webhooks=webhooks)
     return app
 
 
-def _add_queries(app: Quart, core: Core) -> None:
+def _add_queries(app: Quart, core: Core, summaries: Summaries) -> None:
     @app.get("/accounts")
     @answering("after", "limit", "prefix", "due")
     async def accounts() -> Any:
@@ -124,13 +126,15 @@ def _add_queries(app: Quart, core: Core) -> None:
             prefix=request.args.get("prefix", ""),
             due=read_flag("due"),
         )
-        return [views.account_view(account) for account in found]
+        halts = core.statistics().halted
+        return [views.account_view(account, halts) for account in found]
 
     @app.get("/accounts/<account_id>")
     @answering()
     async def account(account_id: str) -> Any:
         found = await _none_if_unknown(core.ask(Overview(account_id=account_id)))
-        return [views.account_view(account) for account in found]
+        halts = core.statistics().halted
+        return [views.account_view(account, halts) for account in found]
 
     @app.get("/attempts")
     @answering("account", "state", "after", "after_account", "limit", "newest")
@@ -143,9 +147,8 @@ def _add_queries(app: Quart, core: Core) -> None:
             limit=read_limit(),
             newest=read_flag("newest"),
         )
-        return [views.attempt_view(attempt) for attempt in await _none_if_unknown(core.ask(query))]
-
-    summaries = Summaries(core)
+        halts = core.statistics().halted
+        return [views.attempt_view(attempt, halts) for attempt in await _none_if_unknown(core.ask(query))]
 
     @app.get("/summary")
     @answering()
@@ -162,7 +165,10 @@ def _add_queries(app: Quart, core: Core) -> None:
     @app.get("/audit")
     @answering()
     async def audit() -> Any:
-        return (await _audit(core)).to_json()
+        report = await _audit(core)
+        summaries.audited(report)
+        verdict = (await summaries.look())["verdict"]
+        return report.to_json() | {"store": core.store_name, "verdict": verdict}
 
     @app.get("/engine")
     @answering()
@@ -186,14 +192,14 @@ def _add_actions(app: Quart, core: Core, deciding: Deciding) -> None:
         await deciding.decide(
             Resolve(account_id=account_id, attempt_id=attempt_id, settled=settled, **said), token_shown()
         )
-        return {}
+        return {"waits_for": await obstacle(core, account_id)}
 
     @app.post("/accounts/<account_id>/attempts/<attempt_id>/release")
     @answering()
     async def release(account_id: str, attempt_id: str) -> Any:
         told = await _told("reason", "by")
         await deciding.decide(Release(account_id=account_id, attempt_id=attempt_id, **told), token_shown())
-        return {}
+        return {"waits_for": await obstacle(core, account_id)}
 
     @app.post("/accounts/<account_id>/pause")
     @answering()
@@ -206,14 +212,17 @@ def _add_actions(app: Quart, core: Core, deciding: Deciding) -> None:
     @answering()
     async def resume(account_id: str) -> Any:
         told = await _told("reason", "by")
+        paused = any(account.paused for account in await core.ask(Overview(account_id=account_id)))
+        halted = halts_of(core, account_id)
         await deciding.decide(Pause(account_id=account_id, paused=False, at=time.time(), **told), token_shown())
-        return {}
+        known = core.statistics()
+        elsewhere = known.partitions_held < known.partitions
+        return {"was_paused": paused, "was_halted": list(halted), "may_halt_elsewhere": elsewhere}
 
     @app.post("/accounts/<account_id>/settle")
     @answering()
     async def settle(account_id: str) -> Any:
-        if not await core.ask(Overview(account_id=account_id)):
-            raise UnknownAccount(account_id)
+        await may_try(core, account_id)
         core.try_settlement(account_id)
         return {}
 
@@ -231,7 +240,7 @@ def _add_suspense(app: Quart, core: Core, deciding: Deciding) -> None:
     async def assign() -> Any:
         told = await _told("settlement_id", "account_id", "reason", "by")
         await deciding.decide(Assign(**told, at=time.time()), token_shown())
-        return {}
+        return {"waits_for": await obstacle(core, told["account_id"])}
 
     @app.post("/suspense/dismiss")
     @answering()

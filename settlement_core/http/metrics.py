@@ -18,9 +18,12 @@ from typing import Any, Final
 import anyio
 from quart import Quart, Response
 
+from settlement_core.auditing.kinds import KINDS, Grade
+from settlement_core.auditing.verdict import Verdict
 from settlement_core.core.core import Core
 from settlement_core.core.journal import COMMIT_BOUNDS_S
 from settlement_core.http._figures import Lot, StoreFigures, look_at_store
+from settlement_core.http.summing import Summaries
 from settlement_core.observers.metrics import PREFIX, Metrics
 from settlement_core.observers.webhooks import Webhooks
 from settlement_core.values.errors import SettlementError
@@ -60,6 +63,7 @@ def add_metrics(
     core: Core,
     metrics: Metrics,
     *,
+    summaries: Summaries | None = None,
     webhooks: Webhooks | None = None,
     every_s: float = 15.0,
     now: Callable[[], float] = time.time,
@@ -70,11 +74,12 @@ def add_metrics(
         app: gets the route.
         core: whose state is shown. One `Metrics` is for one core.
         metrics: what the core's observer counted.
+        summaries: makes the verdict that is shown; by default one of its own.
         webhooks: whose queue is shown too.
         every_s: how often the store, and the engine for figures of its own, are asked at most.
         now: the wall clock that durable times come from.
     """
-    figures = _Figures(core, every_s=every_s, now=now)
+    figures = _Figures(core, summaries or Summaries(core, now=now), every_s=every_s, now=now)
     metrics.registry.register(_Collector(lambda: _of_core(core)))
     metrics.registry.register(_Collector(figures.collect))
     if webhooks is not None:
@@ -104,8 +109,9 @@ class _Collector:
 class _Figures:
     """The latest figures of the store and of the engine."""
 
-    def __init__(self, core: Core, *, every_s: float, now: Callable[[], float]) -> None:
+    def __init__(self, core: Core, summaries: Summaries, *, every_s: float, now: Callable[[], float]) -> None:
         self._core = core
+        self._summaries = summaries
         self._every_s = every_s
         self._now = now
         self._asked_at = -math.inf
@@ -124,6 +130,8 @@ class _Figures:
                 tasks.start_soon(self._ask_store, name="figures of the store")
                 tasks.start_soon(self._ask_engine, name="figures of the engine")
             self._asked_at = self._now()
+            if self._store is not None:
+                self._summaries.take(self._store, self._engine)
         finally:
             self._asking = False
 
@@ -141,13 +149,27 @@ class _Figures:
         self._engine = told
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the figures, and how old they are."""
+        """Yield the verdict, the figures, and how old they are."""
+        yield from _of_verdict(self._summaries.verdict())
         yield from _of_engine(self._engine)
         store, now = self._store, self._now()
         age = math.inf if store is None else max(0.0, now - store.taken_at)
         yield _gauge("figures_age_seconds", "How old the figures of what waits in the store are.", age)
         if store is not None:
             yield from _of_store(store, now)
+
+
+def _of_verdict(verdict: Verdict | None) -> Iterator[Metric]:
+    """Yield a series for each grade and each kind of reason, so that all are there from the beginning."""
+    grades = _family("verdict", "1 for how the money is: good, waits, stuck or wrong; 0 for the others.", "grade")
+    for grade in Grade:
+        grades.add_metric([grade], verdict is not None and verdict.grade is grade)
+    yield grades
+    reasons = _family("verdict_reasons", "How many there are of each kind of reason for the verdict.", "kind", "grade")
+    for kind, facts in KINDS.items():
+        found = [reason.count for reason in (verdict.reasons if verdict else ()) if reason.kind is kind]
+        reasons.add_metric([kind, facts.grade], sum(found))
+    yield reasons
 
 
 _UNITS: Final = "in standard units as a float; of the whole store, so not to be added up over workers"
@@ -220,6 +242,7 @@ def _of_webhooks(webhooks: Webhooks) -> Iterator[Metric]:
 
 def _of_engine(told: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("engine_status_up", "0 if the engine failed to tell its own figures.", "error" not in told)
+    yield _gauge("engine_alarm", "1 while the engine has an alarm: it pays nothing new.", bool(told.get("alarm")))
     family = _family("engine_figure", "The numbers in what the engine tells of its ledger, by their names.", "name")
     for name, number in islice(_numbers(told, ""), MAX_ENGINE_FIGURES):
         family.add_metric([name], number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from settlement_core.auditing.kinds import Grade, Kind
 from settlement_core.http.openapi import Schema, content, document, nullable, parameter, problems, record, ref
 from settlement_core.http.openapi_decisions import COUNT, DECISION_SCHEMAS, TEXT, WRITTEN, describe_decisions
 from settlement_core.http.openapi_files import describe_files
@@ -197,6 +198,11 @@ _SCHEMAS: Schema = {
         step=nullable({"enum": list(Step)}),
         paused={"type": "boolean"},
         pausing=nullable(record(paused={"type": "boolean"}, reason=TEXT, by=TEXT, at=_WHEN)),
+        halted={
+            "type": "object",
+            "additionalProperties": TEXT,
+            "description": "Why this worker stopped working on a direction, by direction.",
+        },
         outgoing=_totals("in_doubt", "retired"),
         incoming=_totals("held", "retired"),
     ),
@@ -208,6 +214,7 @@ _SCHEMAS: Schema = {
         amount=WRITTEN,
         settled=nullable(WRITTEN),
         reason=TEXT,
+        halted={"type": "string", "description": "Why this worker stopped working on the open attempt; else empty."},
         resolved_by=TEXT,
         claimed_at=_WHEN,
         closed_at=nullable(_WHEN),
@@ -245,6 +252,9 @@ _SCHEMAS: Schema = {
         },
         outgoing=_totals("parked", "pruned", "retired"),
         incoming=_totals("parked", "pruned", "retired"),
+        store=TEXT,
+        written_at=nullable(_WHEN),
+        verdict=ref("schemas", "Verdict"),
         entries=COUNT,
         attempts=COUNT,
         in_doubt={"type": "array", "items": _WAITING},
@@ -278,8 +288,27 @@ _SCHEMAS: Schema = {
         last_error=TEXT,
         next_try_in_s=_SECONDS,
     ),
+    "Verdict": record(
+        grade={"enum": list(Grade)},
+        sentence=TEXT,
+        reasons={
+            "type": "array",
+            "items": record(
+                kind={"enum": list(Kind)},
+                grade={"enum": list(Grade)},
+                count=COUNT,
+                account_count=COUNT,
+                accounts={"type": "array", "items": TEXT},
+                amount=WRITTEN,
+                since=nullable(_WHEN),
+                text=TEXT,
+                command={"type": "string", "description": "What ends it."},
+            ),
+        },
+    ),
     "Summary": record(
         at=_WHEN,
+        verdict=ref("schemas", "Verdict"),
         accounts=COUNT,
         deleted=COUNT,
         paused=_NAMED,
@@ -291,12 +320,12 @@ _SCHEMAS: Schema = {
         complete={"type": "boolean", "description": "Whether all that waits was counted."},
         halted={
             "type": "array",
-            "items": record(account=TEXT, direction={"enum": list(Direction)}, reason=TEXT),
+            "items": record(account=TEXT, direction={"enum": list(Direction)}, reason=TEXT, attempt=TEXT),
         },
         retrying=record(count=COUNT, lanes=_rows("Lane")),
         server=record(
             engine=TEXT,
-            asset=TEXT,
+            store=TEXT,
             verifiable={"type": "boolean"},
             recovered={"type": "boolean"},
             stopping={"type": "boolean"},

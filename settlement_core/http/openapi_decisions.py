@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from settlement_core.http.openapi import Schema, content, nullable, problems, record, ref
 from settlement_core.http.tokens import ROLES
+from settlement_core.values.records import Direction
 
 __all__ = ["AMOUNT", "COUNT", "DECISION_SCHEMAS", "TEXT", "WRITTEN", "describe_decisions"]
 
@@ -13,6 +14,7 @@ AMOUNT = r"^[0-9]+(\.[0-9]+)?$"
 WRITTEN: Schema = {"type": "string", "pattern": AMOUNT, "description": "Standard units.", "examples": ["12.5"]}
 TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
+_WAITS: Schema = ref("schemas", "Decided")
 _SAID: Schema = {"type": "string", "pattern": r"\S", "minLength": 1}
 
 
@@ -22,11 +24,11 @@ def describe_decisions(max_body: int) -> Schema:
     return {
         "/accounts/{account_id}/attempts/{attempt_id}/resolve": {
             "parameters": of_attempt,
-            "post": _decision("resolve", "Say how much of an attempt moved; the rest is queued again", max_body),
+            "post": _decision("resolve", "Say how much of an attempt moved: the rest is queued", max_body, _WAITS),
         },
         "/accounts/{account_id}/attempts/{attempt_id}/release": {
             "parameters": of_attempt,
-            "post": _decision("release", "Offer a held credit again, under the same key", max_body),
+            "post": _decision("release", "Offer a held credit again, under the same key", max_body, _WAITS),
         },
         "/accounts/{account_id}/pause": {
             "parameters": of_attempt[:1],
@@ -34,7 +36,7 @@ def describe_decisions(max_body: int) -> Schema:
         },
         "/accounts/{account_id}/resume": {
             "parameters": of_attempt[:1],
-            "post": _decision("resume", "Go on with a paused account", max_body),
+            "post": _decision("resume", "Go on with a paused or halted account", max_body, ref("schemas", "Resumed")),
         },
         "/accounts/{account_id}/settle": {
             "parameters": of_attempt[:1],
@@ -43,7 +45,7 @@ def describe_decisions(max_body: int) -> Schema:
                 "summary": "Try again now, whatever the account waits for",
                 "responses": {
                     "200": {"description": "It does.", "content": content("application/json", record())},
-                    **problems(400, 404, 500, 503),
+                    **problems(400, 404, 409, 500, 503),
                 },
             },
         },
@@ -57,7 +59,7 @@ def describe_decisions(max_body: int) -> Schema:
                 {"type": "array", "items": ref("schemas", "Proposal")},
             )
         },
-        "/suspense/assign": {"post": _decision("assign", "Name the owner of money without one", max_body)},
+        "/suspense/assign": {"post": _decision("assign", "Name the owner of unattributed money", max_body, _WAITS)},
         "/suspense/dismiss": {
             "post": _decision(
                 "dismiss",
@@ -126,6 +128,14 @@ DECISION_SCHEMAS: Schema = {
         by=TEXT,
         reason=TEXT,
         at={"type": "number", "description": "Seconds since 1970."},
+    ),
+    "Decided": record(
+        waits_for={"type": "string", "description": "Why nothing follows from it yet, and what ends that; else empty."}
+    ),
+    "Resumed": record(
+        was_paused={"type": "boolean"},
+        was_halted={"type": "array", "items": {"enum": list(Direction)}},
+        may_halt_elsewhere={"type": "boolean", "description": "Whether other workers have accounts of this store."},
     ),
     "Dismissed": record(dismissed=COUNT, after=nullable(TEXT)),
 }

@@ -28,6 +28,7 @@ __all__ = [
     "MethodNotAllowed",
     "MissingKey",
     "NeedsConfirmation",
+    "NothingTried",
     "UnsupportedMediaType",
     "status_of",
 ]
@@ -50,6 +51,13 @@ class MissingKey(LocalError):
     def __init__(self, found: int) -> None:
         super().__init__(f"exactly one Idempotency-Key header is needed, found {found}; nothing was recorded")
         self.found = found
+
+
+class NothingTried(LocalError):
+    """An account was told to try again now, and would not."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"nothing is tried: {why}")
 
 
 class UnsupportedMediaType(LocalError):
@@ -108,6 +116,7 @@ _STATUS: dict[type[SettlementError], int] = {
     AttemptConflict: 409,
     SuspenseConflict: 409,
     NeedsConfirmation: 409,
+    NothingTried: 409,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
     MessageNotHandled: 500,

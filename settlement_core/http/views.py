@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from settlement_core.core.lane import LaneStatus
-from settlement_core.values.records import AccountOverview, Attempt, SuspenseItem, Totals, WorkerOverview
+from settlement_core.values.records import (
+    AccountOverview,
+    Attempt,
+    AttemptState,
+    Direction,
+    SuspenseItem,
+    Totals,
+    WorkerOverview,
+)
 
 __all__ = ["account_view", "attempt_view", "lane_view", "suspense_view", "totals_view", "workers_view"]
 
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
-def account_view(account: AccountOverview) -> dict[str, Any]:
-    """Return an account with both directions' sums."""
+
+def account_view(account: AccountOverview, halts: Mapping[str, str] = _NONE) -> dict[str, Any]:
+    """Return an account with both directions' sums; `halts` are those of `CoreStatistics.halted`."""
+    lanes = {direction.value: f"{account.account_id} {direction}" for direction in Direction}
     return {
         "id": account.account_id,
         "state": account.state.value,
         "step": None if account.step is None else account.step.value,
         "paused": account.paused,
         "pausing": None if account.pausing is None else asdict(account.pausing),
+        "halted": {direction: halts[lane] for direction, lane in lanes.items() if lane in halts},
         "outgoing": totals_view(account.outgoing, parked="in_doubt"),
         "incoming": totals_view(account.incoming, parked="held"),
     }
@@ -37,8 +50,9 @@ def totals_view(totals: Totals, *, parked: str) -> dict[str, str]:
     }
 
 
-def attempt_view(attempt: Attempt) -> dict[str, Any]:
-    """Return an attempt."""
+def attempt_view(attempt: Attempt, halts: Mapping[str, str] = _NONE) -> dict[str, Any]:
+    """Return an attempt; `halts` are those of `CoreStatistics.halted`."""
+    is_open = attempt.state is AttemptState.OPEN
     return {
         "id": attempt.attempt_id,
         "account": attempt.account_id,
@@ -47,6 +61,7 @@ def attempt_view(attempt: Attempt) -> dict[str, Any]:
         "amount": f"{attempt.amount:f}",
         "settled": None if attempt.settled is None else f"{attempt.settled:f}",
         "reason": attempt.reason,
+        "halted": halts.get(f"{attempt.account_id} {attempt.direction}", "") if is_open else "",
         "resolved_by": attempt.resolved_by,
         "claimed_at": attempt.claimed_at,
         "closed_at": attempt.closed_at,

@@ -110,6 +110,7 @@ COUNTED: Final[Mapping[type[e.Event], Counted]] = MappingProxyType(
             name="proposals", says="Decisions that wait for a second token, or waited", label=_DECISION
         ),
         e.DecisionTaken: Counted(name="decisions", says="What people decided, each thing once", label=_DECISION),
+        e.EngineAlarmed: Counted(name="engine_alarms", says="Times the engine's alarm began, or changed"),
         e.EngineMisbehaved: Counted(name="engine_misbehaved", says="Times the engine raised while being cancelled"),
         e.MessageFailed: Counted(name="messages_failed", says="Messages of peers that the engine could not handle"),
         e.StoreFailed: Counted(name="store_failures", says="Times the store did not answer"),
@@ -141,5 +142,7 @@ COUNTED: Final[Mapping[type[e.Event], Counted]] = MappingProxyType(
     }
 )
 
-NOT_COUNTED: Final = frozenset({e.CoreStarted, e.RecoveryFinished, e.CoreStopped, e.StandingBy, e.StoreRecovered})
+NOT_COUNTED: Final = frozenset(
+    {e.CoreStarted, e.RecoveryFinished, e.CoreStopped, e.StandingBy, e.StoreRecovered, e.EngineCalm}
+)
 """Told by gauges, by the process itself, or by the counter of the opposite."""

@@ -125,7 +125,7 @@ class Webhooks:
         queue = self._queues.get(found.account_id)
         if queue is None:
             queue = self._queues[found.account_id] = deque()
-            self._tasks.start_soon(self._deliver_all, found.account_id, name=f"webhooks of {found.account_id}")
+            self._tasks.start_soon(self._deliver_all, found.account_id, name=f"webhooks of {found.account_id or 'all'}")
         queue.append(message)
 
     def statistics(self) -> WebhookStatistics:

@@ -162,7 +162,8 @@ def close(session: Session, command: c.Close) -> c.Applied:
         return c.Applied(changed=False)
     lane = session.lane(account, row.attempt.direction)
     lane.close(row.attempt.amount, command.settled)
-    _end(session, lane, row, settled=command.settled, at=command.at)
+    told = AttemptRow(row.attempt_no, replace(row.attempt, reason=command.reason or row.attempt.reason))
+    _end(session, lane, told, settled=command.settled, at=command.at)
     return c.Applied(changed=True)
 
 

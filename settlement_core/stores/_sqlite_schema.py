@@ -6,7 +6,9 @@ Money is text in plain positional notation; SQLite never calculates with it. Sho
 
 from __future__ import annotations
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS"]
+from pathlib import Path
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "why_no_store"]
 
 APPLICATION_ID = 0x53_54_4C_43
 """`STLC`: marks a file as ours (SQLite's `PRAGMA application_id`)."""
@@ -155,3 +157,13 @@ _KNOWN = (
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PAUSING, _STORE, _DISMISSED, _KNOWN)
 """Statements that lead from one version to the next; the file's `PRAGMA user_version` counts those applied."""
+
+
+def why_no_store(file: Path, application_id: int, version: int) -> str:
+    """Return why a file of ours, or an empty one, cannot be opened without changing it."""
+    if application_id != APPLICATION_ID:
+        return f"there is no store at {file}: the file is empty; it was not changed"
+    return (
+        f"the store at {file} was written by an earlier version of settlement_core: its format is {version}, this "
+        f"one's {len(MIGRATIONS)}; it was not changed: settlement-core serve brings it to this version's format"
+    )

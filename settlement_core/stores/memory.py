@@ -34,6 +34,7 @@ class MemoryStore:
     """Everything in this process, and gone with it. JSON values are copied on their way in and out."""
 
     threaded = False
+    name = "memory:"
 
     def __init__(self) -> None:
         self._books = Books()

@@ -21,7 +21,16 @@ from settlement_core.stores._json import refusal_of_halves
 from settlement_core.stores._sqlite_generations import BEAT_S, Generation, back_up, take_up
 from settlement_core.stores._sqlite_importing import import_account
 from settlement_core.stores._sqlite_inspection import inspect
-from settlement_core.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
+from settlement_core.stores._sqlite_opening import (
+    PASSING,
+    bring_up_to_date,
+    explain_opening,
+    identity_of,
+    log_of,
+    primary_code,
+    require_usable,
+    take_lock,
+)
 from settlement_core.stores._sqlite_session import Session
 from settlement_core.stores._steps import Steps, make_waits
 from settlement_core.values import commands as c
@@ -29,38 +38,12 @@ from settlement_core.values.errors import (
     LocalError,
     SettlementError,
     StoreBroken,
-    StoreLocked,
     StoreUnavailable,
 )
 from settlement_core.values.known import KnownSettlement
 from settlement_core.values.records import AccountOverview, Attempt, Entry
 
 __all__ = ["SqliteStore", "open_sqlite_store"]
-
-_CACHE_KIB = 64 * 1024
-"""Pages kept in memory at most, as far as they are used: keys are random, so lookups come from all over the file."""
-
-_LOG_PAGES = 8000
-"""Pages (32 MiB) in the log before they are moved into the file: pages written often are moved once."""
-
-_SETTLE_LOCK_MS = 2000
-"""How long taking the file waits for another process that is just being refused it."""
-
-# failures that may pass without anybody touching the file
-_PASSING = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_READONLY,
-    }
-)
 
 T = TypeVar("T")
 
@@ -119,7 +102,7 @@ class SqliteStore:
         self._connection = connection
         self._generation = generation
         self._beat_at = monotonic()
-        self._identity = _identity(path)
+        self._identity = identity_of(path)
         if self._identity is None:
             raise StoreBroken(f"the store at {path} or its log was removed while it was opened; nothing was recorded")
 
@@ -250,35 +233,36 @@ class SqliteStore:
 
     def _require_file(self) -> None:
         """Raise if the file or its log is gone: what is written to a removed file is lost with this process."""
-        if _identity(self.path) != self._identity:
+        if identity_of(self.path) != self._identity:
             raise StoreBroken(
                 f"the store at {self.path} was removed, replaced or renamed while open; nothing of this batch was "
                 "recorded: stop this process, and put the file and its -wal file back before starting again"
             )
 
 
-def open_sqlite_store(path: str | os.PathLike[str], *, incomplete: bool = False) -> SqliteStore:
+def open_sqlite_store(path: str | os.PathLike[str], *, create: bool = True, incomplete: bool = False) -> SqliteStore:
     """Open the store in the file at `path`, creating it if there is none, and take its lock.
 
-    The store's `maybe_older` tells whether these may be restored books, older than the ledger. `incomplete` also takes
-    a file that was copied while it was in use, without its log.
+    Without `create` the file must hold a store in this version's format, and is neither made nor migrated. The store's
+    `maybe_older` tells whether these may be restored books, older than the ledger. `incomplete` also takes a file that
+    was copied while it was in use, without its log.
 
     Raises `StoreLocked` if another process has it open, `StoreBroken` if the file is damaged, is not a store of this
     package or was written by a newer version, and `LocalError` if the path cannot be used or the file is not whole.
     """
     # SQLite follows links, and keeps the log beside the file they lead to
     file = Path(path).resolve()
-    had_log = _log_of(file).exists()
-    _require_usable(file)
+    had_log = log_of(file).exists()
+    require_usable(file, create=create)
     connection = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256)
     try:
-        _take(connection, file)
-        created = _migrate(connection)
+        take_lock(connection, file, create=create)
+        created = bring_up_to_date(connection)
         generation = take_up(connection, file, had_log=had_log, incomplete=incomplete)
         return SqliteStore(file, connection, generation, created=created)
     except sqlite3.Error as problem:
         connection.close()
-        raise _explain_opening(problem, file) from problem
+        raise explain_opening(problem, file) from problem
     except BaseException:
         connection.close()
         raise
@@ -295,110 +279,11 @@ def _answer(session: Session, command: c.Command[Any]) -> c.Result:
         return refusal_of_halves(command)
 
 
-def _require_usable(file: Path) -> None:
-    """Raise `LocalError` if there can be no store at this path; create the file, for its owner only, if it is new."""
-    try:
-        # a store may hold signed payments. Closing a file that SQLite has open would drop its lock: hence O_EXCL
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        if file.is_dir():
-            raise LocalError(f"cannot open a store at {file}: it is a directory; name a file in it") from None
-        if not os.access(file, os.R_OK | os.W_OK):
-            raise LocalError(
-                f"cannot open a store at {file}: this user may not read and write it; change its owner or mode"
-            ) from None
-    except OSError as problem:
-        raise LocalError(
-            f"cannot create a store at {file}: {problem.strerror}; name a file in an existing directory that this "
-            "user may write to"
-        ) from None
-
-
-def _take(connection: sqlite3.Connection, file: Path) -> None:
-    """Lock the file for as long as it is open, and see that it is ours."""
-    connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
-    # of two processes that start together exactly one gets past this
-    connection.execute("BEGIN IMMEDIATE")
-    application_id, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    connection.execute("COMMIT")
-    if application_id != APPLICATION_ID and (application_id, version, tables) != (0, 0, 0):
-        raise StoreBroken(f"{file} is a SQLite file of some other program, not a settlement store; it was not changed")
-    if version > len(MIGRATIONS):
-        raise StoreBroken(
-            f"the store at {file} was written by a newer version of settlement_core (its format is {version}, this "
-            f"one knows up to {len(MIGRATIONS)}); it was not changed: run that version, or a newer one"
-        )
-    connection.execute(f"PRAGMA busy_timeout={_SETTLE_LOCK_MS}").fetchall()
-    mode = _pragma(connection, "journal_mode=WAL")
-    if mode != "wal":
-        raise LocalError(f"cannot open a store at {file}: SQLite cannot keep a write-ahead log there, only {mode!r}")
-    for setting in (
-        "synchronous=FULL",
-        # only macOS knows these: its plain fsync does not reach the disk
-        "fullfsync=ON",
-        "checkpoint_fullfsync=ON",
-        f"cache_size=-{_CACHE_KIB}",
-        f"wal_autocheckpoint={_LOG_PAGES}",
-    ):
-        connection.execute(f"PRAGMA {setting}").fetchall()
-
-
-def _migrate(connection: sqlite3.Connection) -> bool:
-    """Bring the file to this version's format, one transaction per step; return whether it held no store before."""
-    version = _pragma(connection, "user_version")
-    for number in range(version, len(MIGRATIONS)):
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in MIGRATIONS[number]:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={number + 1}")
-        connection.execute("COMMIT")
-    return bool(version == 0)
-
-
-def _pragma(connection: sqlite3.Connection, pragma: str) -> Any:
-    return connection.execute(f"PRAGMA {pragma}").fetchone()[0]
-
-
-def _identity(path: Path) -> tuple[int, ...] | None:
-    """Return what tells the file and its log from others that may take their names."""
-    try:
-        found = (path.stat(), _log_of(path).stat())
-    except OSError:
-        return None
-    return tuple(number for stat in found for number in (stat.st_dev, stat.st_ino))
-
-
-def _log_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
-
-
-def _primary_code(problem: sqlite3.Error) -> int:
-    code: int = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
-    return code & 0xFF
-
-
 def _explain(problem: sqlite3.Error, file: Path) -> SettlementError:
     """Return what a failed batch is answered with."""
-    if _primary_code(problem) in _PASSING:
+    if primary_code(problem) in PASSING:
         # it is rolled back, but for a commit that failed only after it was done
         return StoreUnavailable(
             f"the store at {file} takes nothing now: {problem}; the same batch may safely be applied again"
         )
-    return StoreBroken(f"the store at {file} is broken: {problem}")
-
-
-def _explain_opening(problem: sqlite3.Error, file: Path) -> SettlementError:
-    """Return what a failed opening is answered with."""
-    code = _primary_code(problem)
-    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return StoreLocked(
-            f"cannot open the store at {file}: another process has it open; ask the running server through its "
-            "admin port, or stop it first"
-        )
-    if code == sqlite3.SQLITE_NOTADB:
-        return StoreBroken(f"{file} is not a settlement store: it is not a SQLite file; it was not changed")
-    if code in _PASSING:
-        return LocalError(f"cannot open the store at {file}: {problem}")
     return StoreBroken(f"the store at {file} is broken: {problem}")

@@ -27,7 +27,8 @@ def tours() -> list[list[Step]]:
         return c.Claim(account_id=alice, direction=direction, attempt_id=attempt_id, at=HOUR, **bounds)
 
     def close(attempt_id: str, settled: str) -> c.Close:
-        return c.Close(account_id=alice, attempt_id=attempt_id, settled=Decimal(settled), at=HOUR)
+        why = f"{settled} moved"
+        return c.Close(account_id=alice, attempt_id=attempt_id, settled=Decimal(settled), at=HOUR, reason=why)
 
     def note(attempt_id: str, amount: str) -> c.Note:
         return c.Note(account_id=alice, attempt_id=attempt_id, payment=Payment(Decimal(amount), {"hash": "0x1"}))

@@ -194,7 +194,7 @@ class Note(Command[Applied]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Close(Command[Applied]):
-    """End an open attempt of which `settled` moved; the rest is queued again.
+    """End an open attempt of which `settled` moved; the rest is queued again, and `reason` says why, if it is known.
 
     Refused: `LeaseLost`, `UnknownAccount`, `UnknownAttempt`, `AttemptConflict`.
     """
@@ -203,7 +203,12 @@ class Close(Command[Applied]):
     attempt_id: str
     settled: Decimal
     at: float
+    reason: str = ""
     lease: str = ""
+
+    def __post_init__(self) -> None:
+        """Make its text whole."""
+        make_whole(self, "reason")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,7 +109,7 @@ class Attempt:
         amount: standard units; the sum of the entries claimed for it, less the dust.
         payment: what the engine noted before it first submitted, if it is verifiable.
         settled: once closed, how much of the amount moved.
-        reason: why it is in doubt, held or was resolved; empty otherwise.
+        reason: why it is in doubt, held or was resolved, or why not all of it moved; empty otherwise.
         resolved_by: who resolved or released it; empty if nobody had to.
         claimed_at, closed_at: wall-clock seconds since 1970.
     """

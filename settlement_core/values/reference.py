@@ -247,7 +247,8 @@ class Books:
         lane = account.lanes[attempt.direction]
         lane.open_id = None
         lane.open = subtract(lane.open, attempt.amount)
-        self._end(account, attempt, settled=command.settled, at=command.at)
+        told = replace(attempt, reason=command.reason or attempt.reason)
+        self._end(account, told, settled=command.settled, at=command.at)
         return c.Applied(changed=True)
 
     def _resolve(self, command: c.Resolve) -> c.Applied:

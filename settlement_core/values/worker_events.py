@@ -13,6 +13,8 @@ __all__ = [
     "ClockJumped",
     "CoreStarted",
     "CoreStopped",
+    "EngineAlarmed",
+    "EngineCalm",
     "HistoryRetired",
     "PartitionsChanged",
     "RecoveryFinished",
@@ -102,6 +104,23 @@ class ArchiveFailed(Event):
         "see that its folder exists, can be written to and has room"
     )
     problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineAlarmed(Event):
+    """The engine has an alarm: it pays nothing new until an operator has looked."""
+
+    level: ClassVar[str] = "error"
+    text: ClassVar[str] = "the engine has an alarm: {alarm}"
+    alarm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineCalm(Event):
+    """The engine's alarm has ended."""
+
+    text: ClassVar[str] = "the engine's alarm has ended: {alarm}"
+    alarm: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,7 +72,7 @@ def run(
     return done
 
 
-def run_json(*arguments: str, code: int = 0) -> Any:
+def run_json(*arguments: str, code: int | None = 0) -> Any:
     """Run a command with --json; return what it printed."""
     return json.loads(run(*arguments, "--json", code=code).stdout)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from settlement_core.stores.sqlite import open_sqlite_store
 from tests.cli.processes import (
     MINIMAL,
     Connector,
@@ -119,16 +120,17 @@ def test_every_figure_is_shown_as_a_table_and_as_json(steady: Trouble) -> None:
 
 
 def test_the_audit_tells_what_waits_for_a_person(steady: Trouble) -> None:
-    """Exit code 0: nothing is lost. Each item is named."""
+    """Exit code 3: the books add up, and a decision waits. Each item is named, and so is what was audited."""
     where = ("--admin-url", steady.server.admin_url)
-    report = run_json("audit", *where)
+    report = run_json("audit", *where, code=3)
     assert report["ok"]
     assert [len(report[kind]) for kind in ("in_doubt", "held", "unattributed")] == [1, 1, 2]
-    said = run("audit", *where).stdout
+    said = run("audit", *where, code=3).stdout
     assert "in doubt: 13 of account alice, attempt " in said
     assert "held: 3 of account alice, attempt " in said
-    assert "without an owner: 7, settlement tx 7" in said
-    assert said.splitlines()[-1] == "the books are right to the last digit; 4 items wait for you (above)"
+    assert "unattributed: 7, settlement tx 7" in said
+    assert f"audited: the server at {steady.server.admin_url}, store {steady.store}\n" in said
+    assert said.splitlines()[-1] == ("the books add up, and this waits for you: 13 in doubt, 3 held, 15 unattributed")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +239,7 @@ def test_one_decision_releases_the_held_credits_of_all_accounts_or_of_one(tmp_pa
                 server.tell({"credit": "4", "id": f"second {name}"}, name)
             where = ("--admin-url", server.admin_url)
             said = run("release", "--account", "bob", "--reason", "opened there", *where).stdout
-            assert said.splitlines()[-1] == "1 credit offered to the connector again"
+            assert said.splitlines()[-1] == "1 credit to be offered to the connector again"
             until(lambda: connector.total("bob") == 7)
             assert (connector.total("alice"), connector.total("carol")) == (D(0), D(0))
             assert server.stop() == 0
@@ -287,9 +289,7 @@ def test_the_stopped_server_s_store_tells_and_takes_the_same(trouble: Trouble) -
     assert server.stop() == 0
     assert (trouble.connector.total("alice"), trouble.paid()) == (D(18), ["alice 5", "alice 12"])
     said = run("audit", *store).stdout
-    assert said.splitlines()[-1] == (
-        "your money is all right: the books agree to the last digit, and nothing waits for you"
-    )
+    assert said.splitlines()[-1] == ("your money is all right: the books add up, and nothing waits for you")
 
 
 def test_money_that_is_not_ours_is_dismissed_on_a_server_and_on_its_store(trouble: Trouble) -> None:
@@ -302,14 +302,14 @@ def test_money_that_is_not_ours_is_dismissed_on_a_server_and_on_its_store(troubl
         assert said[-1] == "1 settlement without an owner"
     assert [item["settlement_id"] for item in run_json("suspense", *online)] == ["tx 7"]
     assert "not ours, said ann: spam" in run("suspense", "--decided", *online).stdout
-    assert "dismissed as not ours: 8 in all, 1 settlement" in run("audit", *online).stdout
+    assert "dismissed as not ours: 8 in all, 1 settlement" in run("audit", *online, code=3).stdout
     said = run("suspense", "--not-ours-below", "7", *told, *online).stdout.splitlines()
     assert said[0] == "0 settlements of less than 7 dismissed as not ours"
     assert server.stop() == 0
     said = run("suspense", "--not-ours-below", "7.01", *told, *store).stdout.splitlines()
     assert said[0] == "1 settlement of less than 7.01 dismissed as not ours"
     assert run_json("suspense", *store) == []
-    assert run_json("audit", *store)["dismissed"] == {"count": 2, "amount": "15"}
+    assert run_json("audit", *store, code=3)["dismissed"] == {"count": 2, "amount": "15"}
     held = run_json("attempts", "--state", "held", *store)[0]["id"]
     run("resolve", held, "--all", "--reason", "the connector has it", *store)
     run("suspense", "--assign", "tx 7", "alice", "--reason", "asked", *store)
@@ -333,7 +333,8 @@ def test_a_store_that_was_tampered_with_fails_the_audit(trouble: Trouble) -> Non
     assert {problem["account"] for problem in report["problems"]} == {"alice"}
     said = run("audit", "--store", trouble.store, code=1).stdout
     assert "PROBLEM: account 'alice', " in said
-    assert "the books do not add up; stop the server, and keep the store as it is" in said.splitlines()[-1]
+    assert "stop the server, keep the store as it is" in said
+    assert said.splitlines()[-1].startswith("something is wrong: the books do not add up")
 
 
 def test_where_the_books_are_is_found_or_told(tmp_path: Path) -> None:
@@ -357,6 +358,34 @@ def test_looking_for_books_does_not_make_any(tmp_path: Path) -> None:
     refused = run("audit", "--store", "memory:", code=2, cwd=tmp_path)
     assert "store memory: lives and ends with its server" in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+READING = ("accounts", "attempts", "suspense", "audit", "workers")
+
+
+def test_what_is_no_store_of_this_version_is_told_and_left_as_it_is(tmp_path: Path) -> None:
+    """An empty file, another program's, a text, an earlier format: exit code 2, and not a byte is changed."""
+    (tmp_path / "empty.db").touch()
+    (tmp_path / "notes.db").write_text("not a store\n" * 1000)
+    with sqlite3.connect(tmp_path / "foreign.db") as foreign:
+        foreign.execute("CREATE TABLE precious (thing)")
+    foreign.close()
+    open_sqlite_store(tmp_path / "earlier.db").close()
+    with sqlite3.connect(tmp_path / "earlier.db") as earlier:
+        earlier.execute("PRAGMA user_version=1")
+    earlier.close()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name, sentence in (
+        ("empty.db", "the file is empty; it was not changed"),
+        ("notes.db", "it is not a SQLite file; it was not changed"),
+        ("foreign.db", "some other program, not a settlement store; it was not changed"),
+        ("earlier.db", "it was not changed: settlement-core serve brings it to this version's format"),
+    ):
+        for command in READING:
+            refused = run(command, "--store", f"sqlite:{tmp_path / name}", code=2)
+            assert refused.stdout == ""
+            assert sentence in refused.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_the_store_and_the_url_come_from_the_environment(tmp_path: Path) -> None:

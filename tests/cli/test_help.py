@@ -41,7 +41,7 @@ WORDS = {
         "test ledger",
         "exit code is 0",
     ],
-    "audit": ["no money was lost or doubled", "exit code 1"],
+    "audit": ["no money was lost or doubled", "Exit code:"],
 }
 
 

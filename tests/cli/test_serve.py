@@ -116,12 +116,36 @@ def test_a_second_signal_cuts_what_is_under_way(backend: str, engine: Path, conn
 def test_an_engine_that_dies_is_exit_code_1_with_its_true_cause(
     backend: str, engine: Path, connector: Connector
 ) -> None:
-    """Exactly one error line, though requests are open."""
+    """Exactly one error line, though requests are open, and where in the engine's file it was raised."""
     with start(engine, connector, "--backend", backend, "--log-level", "error") as server:
         server.create()
         server.tell({"die": True})
         assert server.wait() == 1
-    assert server.log.read_text() == "Error: ConnectionError: the ledger went away\n"
+    said = server.log.read_text()
+    assert said.count("Error: ConnectionError: the ledger went away\n") == 1
+    line = 1 + MINIMAL.splitlines().index('        raise ConnectionError("the ledger went away")')
+    assert f'engine.py", line {line}, in listen' in said
+
+
+def test_a_local_error_of_a_running_engine_is_exit_code_1_with_its_traceback(
+    engine: Path, connector: Connector
+) -> None:
+    """Before it listens the same error is a setting to mend, exit code 2; then service managers must start it again."""
+    source = MINIMAL.replace('raise ConnectionError("the ledger', 'raise LocalError("the ledger')
+    imported = source.replace(
+        "import anyio\n", "import anyio\nfrom settlement_core.values.errors import LocalError\n", 1
+    )
+    engine.write_text(imported)
+    with start(engine, connector, "--log-level", "error") as server:
+        server.create()
+        server.tell({"die": True})
+        assert server.wait() == 1
+    said = server.log.read_text()
+    assert "Error: the ledger went away\n" in said
+    assert "in listen" in said
+    engine.write_text(imported.replace("    died = anyio.Event()\n", '    raise LocalError("no such network")\n'))
+    refused = run("serve", str(engine), "--port", "0", "--admin-port", "-1", "--store", "memory:", code=2, PAID="x")
+    assert refused.stderr.endswith("Error: no such network\n")
 
 
 def test_settings_come_from_the_environment_and_the_token_is_never_told(engine: Path, connector: Connector) -> None:

@@ -19,7 +19,6 @@ from typing import IO, Any
 import pytest
 
 from settlement_core.cli.following import Heard, events_of
-from settlement_core.cli.watch import verdict_of
 from settlement_core.stores.sqlite import open_sqlite_store
 from tests.cli.processes import (
     COMMAND,
@@ -121,7 +120,7 @@ def test_a_terminal_shows_what_waits_and_what_happens(server: Server) -> None:
         os.close(theirs)
         until(lambda: shows("your money is all right"), "for the first look")
         assert server.settle("13", "a") == 201
-        until(lambda: shows("1 item waits for you: 13 in doubt", "[/]"), "for what waits")
+        until(lambda: shows("the books add up, and this waits for you: 13 in doubt", "[/]"), "for what waits")
         assert server.settle("5", "b") == 201
         until(lambda: shows("account alice settled 5 of 5"), "for the event")
         assert b"no\x1b[2J answer" not in screen
@@ -147,26 +146,3 @@ def test_a_stream_is_read_as_the_standard_says() -> None:
     """Comments, retry times and blocks without data are no events."""
     lines = ["retry: 2000", "", ": nothing new", "", "id: r-1", "event: resync", "data: {}", "", "id: r-2"]
     assert list(events_of(iter(lines))) == [Heard("resync", {}, "r-1")]
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({}, "your money is all right"),
-        ({"waiting": {"in_doubt": {"count": 1, "amount": "5"}}}, "1 item waits for you: 5 in doubt"),
-        ({"server": {"engine": "E", "store_failures": 0, "halted": 2}}, "2 halted"),
-        ({"server": {"engine": "E", "store_failures": 3, "halted": 2}}, "the store does not answer"),
-        ({"unbalanced": {"count": 1}}, "the books do not add up"),
-    ],
-)
-def test_the_gravest_is_said_first(change: dict[str, Any], said: str) -> None:
-    """In one line."""
-    quiet = {
-        "accounts": 1,
-        "unbalanced": {"count": 0},
-        "waiting": {},
-        "server": {"engine": "E", "store_failures": 0, "halted": 0},
-    }
-    line = verdict_of(quiet | change).plain
-    assert line.startswith("E, 1 account: ")
-    assert said in line

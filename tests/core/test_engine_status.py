@@ -8,7 +8,8 @@ from typing import Any
 import anyio
 import pytest
 
-from settlement_core.values.events import EngineMisbehaved
+from settlement_core.core.status import ALARM_S
+from settlement_core.values.events import EngineAlarmed, EngineCalm, EngineMisbehaved
 from tests.core.worlds import MinimalEngine, World
 
 pytestmark = pytest.mark.anyio
@@ -80,3 +81,24 @@ async def test_what_an_engine_raises_while_its_status_is_cut_is_told() -> None:
         assert await core.engine_status() == {"error": "TimeoutError: no answer within 4 s"}
     reason = "RuntimeError: while cleaning up"
     assert world.ears.of(EngineMisbehaved) == [EngineMisbehaved(account_id="", doing="status", reason=reason)]
+
+
+async def test_an_alarm_is_an_event_when_it_begins_changes_and_ends() -> None:
+    """Within 15 s, once each; an engine that cannot report keeps the alarm it had."""
+    alarm: list[Any] = [None]
+
+    async def tell() -> Any:
+        if isinstance(alarm[0], Exception):
+            raise alarm[0]
+        return {"alarm": alarm[0]}
+
+    world = World(Telling(tell))
+    before = {task.id for task in anyio.get_running_tasks()}
+    async with world.core():
+        names = {task.name for task in anyio.get_running_tasks() if task.id not in before}
+        assert "alarm of the engine" in names
+        for now in (None, "key used elsewhere", "key used elsewhere", RuntimeError("node is gone"), "worse", "", ""):
+            alarm[0] = now
+            await anyio.sleep(ALARM_S)
+    told = [event for _, event in world.ears.heard if isinstance(event, EngineAlarmed | EngineCalm)]
+    assert told == [EngineAlarmed(alarm="key used elsewhere"), EngineAlarmed(alarm="worse"), EngineCalm(alarm="worse")]

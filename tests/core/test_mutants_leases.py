@@ -11,7 +11,7 @@ import pytest
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.services import Services
 from settlement_core.core.sharing import Change, Sharing
-from settlement_core.core.supervisor import Supervisor
+from settlement_core.core.supervisor import Supervisor, _Halt
 from settlement_core.values.commands import Ring, Share, Shares
 from settlement_core.values.errors import LeadershipLost, LeaseLost
 from settlement_core.values.records import Direction
@@ -165,7 +165,7 @@ async def test_nothing_is_begun_in_a_partition_that_is_to_be_given_up() -> None:
 async def test_what_halted_is_forgotten_with_its_partition_and_no_other() -> None:
     """Whoever gets it tries again."""
     supervising = supervisor()
-    supervising._halted = {(name, direction): "broken" for name in "123" for direction in Direction}
+    supervising._halted = {(name, direction): _Halt("broken", "", 0.0) for name in "123" for direction in Direction}
     supervising._lose({1, 7})
     assert {name for name, _ in supervising.halted()} == {"2", "3"}
 

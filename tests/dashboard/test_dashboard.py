@@ -24,7 +24,7 @@ def test_a_settlement_is_seen_as_it_arrives_and_every_number_is_the_audits(stage
     """Nothing is loaded again; then money of every kind is there, and the page says of it what the audit says."""
     page = stage.page
     expect(page.locator(".sentence")).to_have_text(
-        "Your money is all right: the books add up, and nothing waits for you."
+        "there is no account yet: the books are empty, and nothing waits for you"
     )
     page.evaluate("window.here = true")
     assert stage.server.create("zoe") == 201
@@ -32,8 +32,10 @@ def test_a_settlement_is_seen_as_it_arrives_and_every_number_is_the_audits(stage
     expect(page.locator("[data-account=zoe] [data-label=Settled]")).to_have_text("123456789012345678901234567890")
     expect(page.locator(".events")).to_contain_text("account zoe settled 123456789012345678901234567890 of")
     stage.trouble()
-    expect(page.locator(".sentence")).to_have_text("The books add up; 3 items wait for you.")
-    expect(page.locator(".detail")).to_contain_text("13 in doubt · 3 held · 7 without an owner")
+    expect(page.locator(".sentence")).to_have_text(
+        "the books add up, and this waits for you: 13 in doubt, 3 held, 7 unattributed"
+    )
+    expect(page.locator(".detail")).to_contain_text("13 in doubt · 3 held · 7 unattributed")
     expect(page.locator("[data-sum='incoming.parked']")).to_have_text("3")
     expect(page.locator("[data-sum='outgoing.settled']")).to_have_text("123456789012345678901234567895")
     assert stage.figures() == stage.audited()
@@ -87,7 +89,7 @@ def test_a_person_releases_a_held_credit_and_names_an_owner(stage: Stage) -> Non
     stage.waits("held").get_by_role("button", name="Release").click()
     stage.decide("Release")
     expect(stage.waits("held")).to_have_count(0)
-    stage.waits("no owner").get_by_role("button", name="Assign").click()
+    stage.waits("unattributed").get_by_role("button", name="Assign").click()
     stage.page.get_by_role("dialog").get_by_label("Account").fill("nobody")
     dialog = stage.page.get_by_role("dialog")
     dialog.get_by_label("Reason").fill("asked around")
@@ -95,7 +97,7 @@ def test_a_person_releases_a_held_credit_and_names_an_owner(stage: Stage) -> Non
     expect(dialog.get_by_role("alert")).to_contain_text("account 'nobody' does not exist; nothing was recorded")
     dialog.get_by_label("Account").fill("alice")
     stage.decide("Assign")
-    expect(stage.waits("no owner")).to_have_count(0)
+    expect(stage.waits("unattributed")).to_have_count(0)
     until(lambda: stage.connector.total("alice") == 10, "for both credits")
     expect(stage.page.locator("[data-sum='incoming.settled']")).to_have_text("10")
     assert stage.figures() == stage.audited()
@@ -107,9 +109,9 @@ def test_a_person_releases_a_held_credit_and_names_an_owner(stage: Stage) -> Non
 def test_a_stranger_s_payment_is_dismissed_as_not_ours(stage: Stage) -> None:
     """By a button beside Assign, with a reason; it waits no longer, and is credited to nobody."""
     stage.trouble()
-    stage.waits("no owner").get_by_role("button", name="Not ours").click()
+    stage.waits("unattributed").get_by_role("button", name="Not ours").click()
     stage.decide("Not ours")
-    expect(stage.waits("no owner")).to_have_count(0)
+    expect(stage.waits("unattributed")).to_have_count(0)
     (item,) = stage.server.books("/suspense?decided=true")
     assert (item["state"], item["account_id"]) == ("dismissed", None)
     assert stage.figures() == stage.audited()
@@ -186,11 +188,17 @@ def test_an_account_that_halted_is_the_first_thing_seen(stage: Stage) -> None:
     """Above everything else, in words that say what to do."""
     stage.trouble()
     assert stage.server.settle("29", "k") == 201
-    expect(stage.page.locator(".verdict")).to_have_attribute("data-grade", "bad")
-    expect(stage.page.locator(".sentence")).to_have_text("1 halted: look at them, then start the server again.")
+    expect(stage.page.locator(".verdict")).to_have_attribute("data-grade", "wrong")
+    expect(stage.page.locator(".sentence")).to_have_text(
+        "something is wrong: account alice halted; also 13 in doubt, 3 held, 7 unattributed"
+    )
     first = stage.page.locator("section.waiting li").first
     expect(first).to_contain_text("outgoing halted")
     expect(first).to_contain_text("settled 30, more than the 29 it may")
+    first.get_by_role("button", name="Resume").click()
+    stage.decide("Resume")
+    expect(stage.page.locator(".verdict")).to_have_attribute("data-grade", "waits")
+    expect(stage.waits("in doubt")).to_have_count(2)
 
 
 def test_what_strangers_write_stays_text(stage: Stage) -> None:

@@ -54,7 +54,7 @@ async def test_what_a_person_says_is_carried_out_once() -> None:
         told = {"reason": "looked", "by": "ann"}
         for _ in range(2):
             answer = await _post(client, f"/accounts/alice/attempts/{doubt}/resolve", {"settled": "0", **told})
-            assert (answer.status, answer.json()) == (200, {})
+            assert (answer.status, answer.json()) == (200, {"waits_for": ""})
             answer = await _post(client, f"/accounts/alice/attempts/{held}/release", told)
             assert answer.status == 200
             answer = await _post(client, "/suspense/assign", {"settlement_id": "tx 7", "account_id": "alice", **told})

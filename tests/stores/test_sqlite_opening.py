@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from settlement_core.stores import _sqlite_opening as opening
 from settlement_core.stores import sqlite as module
 from settlement_core.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
 from settlement_core.stores.memory import create_memory_store
@@ -114,8 +115,8 @@ def test_a_file_that_may_not_be_written_is_told_in_one_sentence(path: Path, monk
 
 def test_a_file_system_without_a_log_is_told_in_one_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where SQLite cannot keep its log beside the file, no store is opened."""
-    real = module._pragma
-    monkeypatch.setattr(module, "_pragma", lambda c, p: "delete" if p == "journal_mode=WAL" else real(c, p))
+    real = opening._pragma
+    monkeypatch.setattr(opening, "_pragma", lambda c, p: "delete" if p == "journal_mode=WAL" else real(c, p))
     with pytest.raises(LocalError, match="SQLite cannot keep a write-ahead log there, only 'delete'"):
         open_sqlite_store(path)
 
@@ -123,12 +124,12 @@ def test_a_file_system_without_a_log_is_told_in_one_sentence(path: Path, monkeyp
 def test_a_disk_too_full_to_begin_with_is_told_in_one_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that cannot even be created says so, and can be created once there is room."""
 
-    def fail(connection: sqlite3.Connection) -> None:
+    def fail(connection: sqlite3.Connection) -> bool:
         connection.execute("PRAGMA max_page_count=2")
-        migrate(connection)
+        return migrate(connection)
 
-    migrate = module._migrate
-    monkeypatch.setattr(module, "_migrate", fail)
+    migrate = opening.bring_up_to_date
+    monkeypatch.setattr(module, "bring_up_to_date", fail)
     with pytest.raises(LocalError, match=f"^cannot open the store at {path}: database or disk is full"):
         open_sqlite_store(path)
     monkeypatch.undo()
@@ -178,24 +179,24 @@ def test_an_older_store_is_brought_up_to_date_and_keeps_its_money(path: Path, mo
     store.apply([opened(), entered("1", "5")])
     store.close()
 
-    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE more (x)", "CREATE TABLE more (x)")))
+    monkeypatch.setattr(opening, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE more (x)", "CREATE TABLE more (x)")))
     with pytest.raises(StoreBroken, match="table more already exists"):
         open_sqlite_store(path)
 
-    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE more (x)",), ("DROP TABLE more",)))
+    monkeypatch.setattr(opening, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE more (x)",), ("DROP TABLE more",)))
     store = open_sqlite_store(path)
     assert outgoing(store).queued == Decimal(5)
-    assert module._pragma(store._connection, "user_version") == len(MIGRATIONS) + 2
-    assert module._pragma(store._connection, "application_id") == APPLICATION_ID
+    assert opening._pragma(store._connection, "user_version") == len(MIGRATIONS) + 2
+    assert opening._pragma(store._connection, "application_id") == APPLICATION_ID
     store.close()
 
 
 def test_what_the_store_promises_of_the_disk_is_switched_on(sqlite: SqliteStore) -> None:
     """A write-ahead log, flushed before every answer, and one owner of the file."""
     connection = sqlite._connection
-    assert module._pragma(connection, "journal_mode") == "wal"
-    assert module._pragma(connection, "synchronous") == 2
-    assert module._pragma(connection, "locking_mode") == "exclusive"
+    assert opening._pragma(connection, "journal_mode") == "wal"
+    assert opening._pragma(connection, "synchronous") == 2
+    assert opening._pragma(connection, "locking_mode") == "exclusive"
 
 
 def test_batches_wait_for_the_disk_again_after_an_import(sqlite: SqliteStore) -> None:
@@ -205,16 +206,16 @@ def test_batches_wait_for_the_disk_again_after_an_import(sqlite: SqliteStore) ->
     account, entries = overview(memory), ask(memory, c.Entries(account_id="alice", direction=OUTGOING))
 
     def broken() -> Iterator[Entry]:
-        assert module._pragma(sqlite._connection, "synchronous") == 1
+        assert opening._pragma(sqlite._connection, "synchronous") == 1
         yield entries[0]
         raise ConnectionError("the other store is gone")
 
     with pytest.raises(ConnectionError):
         sqlite.import_account(account, broken(), [])
-    assert module._pragma(sqlite._connection, "synchronous") == 2
+    assert opening._pragma(sqlite._connection, "synchronous") == 2
     sqlite.import_account(account, entries, [])
     assert outgoing(sqlite).queued == Decimal(5)
-    assert module._pragma(sqlite._connection, "synchronous") == 2
+    assert opening._pragma(sqlite._connection, "synchronous") == 2
 
 
 def test_failures_that_may_pass_are_told_from_damage(path: Path) -> None:

@@ -68,7 +68,15 @@ export function accountView(id) {
     const halts = ["outgoing", "incoming"]
       .map((direction) => [direction, summary.halted[`${id} ${direction}`]])
       .filter(([, reason]) => reason !== undefined)
-      .map(([direction, reason]) => ({ key: direction, kind: `${direction} halted`, grave: true, name: "", reason }));
+      .map(([direction, reason]) => ({
+        key: direction,
+        kind: `${direction} halted`,
+        grave: true,
+        name: "",
+        reason,
+        of: id,
+        actions: { Resume: dialogs.resumeHalted },
+      }));
     wait.update([...halts, ...ofAttempts(waits)], 0);
     sums.update(account);
     setText(figures.heading, summary.asset ? `Money, in ${summary.asset}` : "Money");

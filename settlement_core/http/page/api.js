@@ -53,10 +53,11 @@ export async function get(path, parameters = {}) {
   return (await checked(response)).json();
 }
 
-/** Have the server do something; each may be repeated. */
+/** Have the server do something, which may be repeated; return what it answers. */
 export async function post(path, content) {
   const body = JSON.stringify(content);
-  await checked(await fetch(path, { method: "POST", headers: headers({ "Content-Type": "application/json" }), body }));
+  const asked = { method: "POST", headers: headers({ "Content-Type": "application/json" }), body };
+  return (await checked(await fetch(path, asked))).json();
 }
 
 /**

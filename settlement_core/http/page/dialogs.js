@@ -15,7 +15,7 @@ function field(label, control, hint = null) {
 }
 
 /**
- * Ask, and do it if the person confirms. `extra` are more fields; `content` returns what to send besides reason and
+ * Ask, and do it if the person confirms; `done` is what is said then, or makes it of the server's answer. `extra` are more fields; `content` returns what to send besides reason and
  * name, or throws with the sentence that says what is missing.
  */
 function ask({ title, text, confirm, path, done, extra = [], content = () => ({}), reasoned = true, grave = false }) {
@@ -61,9 +61,10 @@ function ask({ title, text, confirm, path, done, extra = [], content = () => ({}
     }
     send.disabled = true;
     try {
-      await post(path, said);
+      const answer = await post(path, said);
       dialog.close();
-      say(done);
+      const told = typeof done === "function" ? done(answer) : done;
+      say(answer.waits_for ? `${told} But not yet: ${answer.waits_for}` : told);
       document.dispatchEvent(new Event("decided"));
     } catch (refused) {
       refuse(refused.message || "The server did not answer; nothing is known to have been recorded. Repeating is safe.");
@@ -109,13 +110,32 @@ export function pause(account) {
   });
 }
 
+/** Return what became of a resumed account: nothing is called done that was not. */
+function resumed(account, { was_paused, was_halted }) {
+  if (was_halted.length) return `Account ${account} is looked at again, as at the next start.`;
+  return was_paused ? `Account ${account} goes on.` : `Account ${account} was neither paused nor halted here.`;
+}
+
 export function resume(account) {
   ask({
     title: `Resume ${account}`,
     text: "The account goes on, beginning with what has waited.",
     confirm: "Resume",
     path: pathOf("accounts", account, "resume"),
-    done: `Account ${account} goes on.`,
+    done: (answer) => resumed(account, answer),
+  });
+}
+
+export function resumeHalted(account) {
+  ask({
+    title: `Resume ${account}`,
+    text:
+      "Compare the ledger with the books first. What halted is looked at again, as at the next start: an open payment " +
+      "is looked up, or in doubt if the engine cannot look it up. It halts again if the cause is still there.",
+    confirm: "Resume",
+    path: pathOf("accounts", account, "resume"),
+    done: (answer) => resumed(account, answer),
+    grave: true,
   });
 }
 

@@ -20,7 +20,8 @@ export function overview() {
   const verdict = h("section", { class: "verdict", role: "status", "aria-label": "Is my money all right?" });
   const sentence = h("p", { class: "sentence" });
   const detail = h("p", { class: "detail" });
-  verdict.append(sentence, detail);
+  const reasons = h("ul", { class: "reasons" });
+  verdict.append(sentence, reasons, detail);
   const wait = waiting();
   const second = proposals();
   const sums = money();
@@ -44,17 +45,17 @@ export function overview() {
   );
 
   async function update() {
-    const [summary, attempts, suspense, engine] = await Promise.all([
+    const [summary, attempts, suspense] = await Promise.all([
       get("summary"),
       get("attempts", { state: ["in_doubt", "held"], limit: NAMED }),
       get("suspense", { limit: NAMED }),
-      get("engine"),
       second.update(),
       curves.update(),
       list.update(),
     ]);
-    const items = whatWaits(summary, attempts, suspense, engine.status);
-    judge(verdict, sentence, detail, summary, engine.status);
+    const items = whatWaits(summary, attempts, suspense);
+    showVerdict(summary.verdict);
+    setText(detail, details(summary));
     const { in_doubt, held, unattributed } = summary.waiting;
     const named = attempts.length + suspense.length;
     wait.update(items, in_doubt.count + held.count + unattributed.count - named);
@@ -62,12 +63,22 @@ export function overview() {
     setText(figures.heading, summary.server.asset ? `Money, in ${summary.server.asset}` : "Money");
     again.update(summary.retrying.lanes);
     document.getElementById("engine").textContent = summary.server.engine;
-    document.title = items.length ? `(${items.length}) Settlement engine` : "Settlement engine";
+    const number = Math.max(items.length, summary.verdict.reasons.length);
+    document.title = number ? `(${number}) Settlement engine` : "Settlement engine";
+  }
+
+  /** Show the server's verdict as it is: nothing is judged here. */
+  function showVerdict(found) {
+    verdict.dataset.grade = found.grade;
+    setText(sentence, found.sentence);
+    const rows = found.reasons.map((reason, place) => ({ ...reason, key: `${place} ${reason.kind}` }));
+    keyed(reasons, rows, (reason) => reason.key, reasonRow, verdict);
   }
 
   /** Say that nobody knows: what was right a minute ago may not be any more. */
   function unknown(why) {
-    verdict.dataset.grade = "bad";
+    verdict.dataset.grade = "unknown";
+    keyed(reasons, [], (reason) => reason.key, reasonRow);
     setText(sentence, "Not known: whether your money is all right cannot be told now.");
     setText(detail, why);
   }
@@ -75,31 +86,36 @@ export function overview() {
   return { element, update, unknown, heard: log.heard };
 }
 
-function alarmOf(status) {
-  return status.alarm || status.error || null;
+function reasonRow(first) {
+  const text = h("span", {});
+  const command = h("code", {});
+  return {
+    element: h("li", { "data-kind": first.kind, "data-grade": first.grade }, text, " ", command),
+    update(reason) {
+      setText(text, reason.text);
+      setText(command, reason.command);
+    },
+  };
 }
 
-/** Return all that waits for a person, the gravest first. */
-function whatWaits(summary, attempts, suspense, status) {
+/** Return all that an operator can decide here, the gravest first. */
+function whatWaits(summary, attempts, suspense) {
   const items = summary.unbalanced.accounts.map((account) => ({
     key: `unbalanced ${account}`,
     kind: "does not add up",
     grave: true,
     account,
   }));
-  if (alarmOf(status)) items.push({ key: "alarm", kind: "alarm", grave: true, name: "the engine", reason: alarmOf(status) });
-  for (const text of status.warnings ?? []) {
-    items.push({ key: `warning ${text}`, kind: "warning", name: "the engine", reason: text });
-  }
   for (const { account, direction, reason } of summary.halted) {
     const key = `halted ${account} ${direction}`;
-    items.push({ key, kind: `${direction} halted`, grave: true, account, reason });
+    const actions = { Resume: dialogs.resumeHalted };
+    items.push({ key, kind: `${direction} halted`, grave: true, account, reason, of: account, actions });
   }
   items.push(...ofAttempts(attempts).sort((one, other) => other.grave - one.grave));
   for (const item of suspense) {
     items.push({
       key: `unattributed ${item.settlement_id}`,
-      kind: "no owner",
+      kind: "unattributed",
       amount: item.amount,
       name: item.settlement_id,
       reason: JSON.stringify(item.details),
@@ -114,38 +130,14 @@ function whatWaits(summary, attempts, suspense, status) {
   return items;
 }
 
-/** Say in one line whether the money is all right. */
-function judge(verdict, sentence, detail, summary, status) {
+/** Return what to know beside the verdict. */
+function details(summary) {
   const { in_doubt, held, unattributed } = summary.waiting;
-  const wait = in_doubt.count + held.count + unattributed.count;
   const said = [];
-  let grade = "good";
-  let line = "Your money is all right: the books add up, and nothing waits for you.";
-  if (wait > 0) {
-    grade = "wait";
-    line = `The books add up; ${wait} ${wait === 1 ? "item waits" : "items wait"} for you.`;
-  }
-  if (status.warnings?.length > 0) {
-    if (grade === "good") line = "The books add up; the engine has a warning for you.";
-    grade = "wait";
-  }
   if (summary.paused.count > 0) said.push(`${summary.paused.count} paused`);
-  if (summary.server.halted > 0 || alarmOf(status)) {
-    grade = "bad";
-    line = alarmOf(status) ? "The engine has an alarm: nothing new is paid until you have looked." : "";
-    if (summary.server.halted > 0) line = `${summary.server.halted} halted: look at them, then start the server again.`;
-  }
-  if (summary.server.store_failures > 0) {
-    grade = "bad";
-    line = "The store does not answer: nothing is paid until it does, and nothing is lost.";
-  }
-  if (summary.unbalanced.count > 0) {
-    grade = "bad";
-    line = `The books of ${summary.unbalanced.count} accounts do not add up: stop the server, keep the store as it is.`;
-  }
   if (in_doubt.count) said.push(`${shortened(in_doubt.amount)} in doubt`);
   if (held.count) said.push(`${shortened(held.amount)} held`);
-  if (unattributed.count) said.push(`${shortened(unattributed.amount)} without an owner`);
+  if (unattributed.count) said.push(`${shortened(unattributed.amount)} unattributed`);
   const oldest = Math.min(...[in_doubt, held, unattributed].map((lot) => lot.since ?? Infinity));
   if (oldest < Infinity) said.push(`the oldest for ${duration(Date.now() / 1000 - oldest)}`);
   if (summary.server.stopping) said.push("the server is stopping");
@@ -153,9 +145,8 @@ function judge(verdict, sentence, detail, summary, status) {
   const { partitions, partitions_held } = summary.server;
   if (partitions > 1) said.push(`this worker looks after ${partitions_held} of ${partitions} partitions`);
   said.push(`${summary.accounts} ${summary.accounts === 1 ? "account" : "accounts"}`);
-  verdict.dataset.grade = grade;
-  setText(sentence, line);
-  setText(detail, said.join(" · "));
+  said.push(summary.server.store);
+  return said.join(" · ");
 }
 
 /** Settlements and credits over time, and how long requests took. */

@@ -15,8 +15,9 @@ export function accountLink(account) {
 }
 
 /** Return what there is to say of an account's state; nothing of most. */
-export function stateOf({ state, paused, step }) {
-  const said = [state === "deleted" ? "deleted" : null, paused ? "paused" : null, step];
+export function stateOf({ state, paused, halted, step }) {
+  const stopped = [paused ? "paused" : null, Object.keys(halted).length ? "halted" : null];
+  const said = [state === "deleted" ? "deleted" : null, ...stopped, step];
   return said.filter(Boolean).join(", ").replaceAll("_", " ");
 }
 
@@ -85,8 +86,6 @@ function button(label, about, act, className = "") {
 
 const ABOUT = {
   "does not add up": "Stop the server, keep the store as it is, and run settlement-core audit.",
-  alarm: "The engine begins nothing new until a person has looked.",
-  warning: "Nothing is stopped, but what the engine found on its ledger needs to be compared.",
 };
 
 /** Return one row of what waits for a person: what it is, of whom, why, since when, and what can be done. */
@@ -121,7 +120,7 @@ function waitingRow(first) {
 /** Return the list of what waits for a person; `update` gets the items, the gravest first. */
 export function waiting() {
   const list = h("ul", { class: "list" });
-  const nothing = h("p", { class: "nothing" }, "Nothing waits for you.");
+  const nothing = h("p", { class: "nothing" }, "No decision waits for you.");
   const more = h("p", { class: "nothing", hidden: true });
   const { element, heading } = section("Waits for you", "card waiting", nothing, list, more);
   return {

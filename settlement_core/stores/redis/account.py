@@ -247,7 +247,7 @@ class AccountView:
         fold: bool = False,
         forgotten: Sequence[dict[str, Any]] = (),
         left: Sequence[str] = (),
-        known: Sequence[tuple[str, str, str]] = (),
+        known: Sequence[tuple[str, str, str, str]] = (),
     ) -> Call | None:
         """Return the call that writes what the commands changed, None if nothing did.
 
@@ -258,7 +258,7 @@ class AccountView:
             fold: also write totals that only include entries added meanwhile.
             forgotten: what `forget` or `retire` said is to be deleted.
             left: ids of attempts that have left the history.
-            known: settlement ids that stay known: bucket, digest and mark of the amount of each, as text.
+            known: settlement ids that stay known: key and number of the bucket, digest, mark of the amount of each.
         """
         account = self._account
         self._becomes = becomes
@@ -294,7 +294,8 @@ class AccountView:
             "notes": notes,
         }
         self._changed = changed
-        keys = [*self.keys.changed, self.keys.partition.numbers, *(bucket for bucket, *_ in known)]
+        partition = self.keys.partition
+        keys = [*self.keys.changed, partition.numbers, partition.buckets, *(key for key, *_ in known)]
         return Call(script("change"), keys if known else self.keys.changed, [encode(content)], writes=True)
 
     def advance(self) -> None:

@@ -40,7 +40,7 @@ def enqueue(places: Keyspace, keys: AccountKeys, commands: Sequence[Any], asker:
             partition.due,
             partition.lease,
             partition.rings,
-            *(places.bucket(partition, digest_of(command.entry_id)) for command in commands if incoming),
+            *(_bucket(places, keys, command) for command in commands if incoming),
         ],
         [
             *(DIRECTION_LETTERS[direction], keys.account_id, asker, places.channel, len(commands)),
@@ -62,6 +62,10 @@ def _arguments(command: c.Enqueue, begun: float) -> Iterator[str]:
         yield ""
     else:
         yield str(int((begun + command.within_s) * 1000)) if command.within_s > 0 else "0"
+
+
+def _bucket(places: Keyspace, keys: AccountKeys, command: c.Enqueue) -> str:
+    return places.bucket_key(keys.partition, places.bucket(digest_of(command.entry_id)))
 
 
 def _digest_and_mark(command: c.Enqueue) -> tuple[str, str]:

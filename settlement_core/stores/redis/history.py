@@ -23,7 +23,7 @@ from settlement_core.stores.redis.layout import (
 from settlement_core.stores.redis.looking import look
 from settlement_core.stores.redis.pruning import read_taken
 from settlement_core.stores.redis.queries import Work
-from settlement_core.stores.redis.scripts import plain
+from settlement_core.stores.redis.scripts import Call, plain, script
 from settlement_core.values import commands as c
 from settlement_core.values.errors import LocalError, UnknownAccount
 from settlement_core.values.known import KnownSettlement, digest_of
@@ -64,10 +64,11 @@ def _has_entries(attempt: Attempt) -> bool:
     return attempt.direction is Direction.INCOMING and attempt.state is AttemptState.CLOSED
 
 
-def _rows(places: Keyspace, keys: AccountKeys, known: Mapping[bytes, bytes]) -> list[tuple[str, str, str]]:
+def _rows(places: Keyspace, keys: AccountKeys, known: Mapping[bytes, bytes]) -> list[tuple[str, str, str, str]]:
+    numbered = ((places.bucket(digest), digest, mark) for digest, mark in known.items())
     return [
-        (places.bucket(keys.partition, digest), digest_text(digest, ""), mark_text(mark))
-        for digest, mark in known.items()
+        (places.bucket_key(keys.partition, number), str(number), digest_text(digest, ""), mark_text(mark))
+        for number, digest, mark in numbered
     ]
 
 
@@ -86,7 +87,7 @@ def knows(places: Keyspace, owners: Sequence[AccountKeys], settlement_ids: Seque
     asked = []
     for place in numbered:
         digest = digest_of(settlement_ids[place])
-        bucket = places.bucket(owners[place].partition, digest)
+        bucket = places.bucket_key(owners[place].partition, places.bucket(digest))
         asked.append(plain("HEXISTS", [bucket], [digest_text(digest, found[2 * place + 1])]))
     if asked:
         for place, is_there in zip(numbered, (yield asked), strict=True):
@@ -127,10 +128,11 @@ def export_known(places: Keyspace, partition: int) -> Work[list[KnownSettlement]
     if not numbers:
         return []
     owners = dict(zip(numbers[::2], numbers[1::2], strict=True))
-    buckets = places.buckets(place)
+    (used,) = yield [Call(script("buckets"), [place.buckets])]
     known: list[KnownSettlement] = []
-    for start in range(0, len(buckets), _AT_ONCE):
-        for found in (yield [plain("HGETALL", [bucket]) for bucket in buckets[start : start + _AT_ONCE]]):
+    for start in range(0, len(used), _AT_ONCE):
+        chosen = [places.bucket_key(place, number) for number in used[start : start + _AT_ONCE]]
+        for found in (yield [plain("HGETALL", [bucket]) for bucket in chosen]):
             for text, mark in zip(found[::2], found[1::2], strict=True):
                 digest, number = digest_of_text(text)
                 known.append(KnownSettlement(owners[number], digest, mark_of_text(mark)))

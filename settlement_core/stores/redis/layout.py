@@ -17,7 +17,7 @@ also in a Cluster. So does the partition's mark, by which every script knows the
 
 Settlement ids whose credits have left the history lie in the buckets of the account's partition, hashes that are small
 enough for Redis to keep as compact lists: digest and account number → mark of the amount (see `values.known`); the
-partition's `numbers` tells whose number is whose.
+partition's `numbers` tells whose number is whose, its `buckets` which buckets there are, a bit for each.
 
 Amounts are text. Nothing in Redis ever calculates with them: new totals are calculated here, of the totals last
 written and of the entries added since, and written if nobody else wrote meanwhile (see `change.lua`).
@@ -102,6 +102,7 @@ class PartitionKeys:
     rings: str
     noted: str
     numbers: str
+    buckets: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +160,12 @@ class Keyspace:
         """Return the keys of the account's partition."""
         return self.partitions[partition_of(account_id, len(self.partitions))]
 
-    def bucket(self, partition: PartitionKeys, digest: bytes) -> str:
-        """Return the key of the bucket that holds the digest of a settlement id."""
-        return self._bucket(partition, int.from_bytes(digest[:4]) % self._buckets)
+    def bucket(self, digest: bytes) -> int:
+        """Return the number of the bucket that holds the digest of a settlement id, in any partition."""
+        return int.from_bytes(digest[:4]) % self._buckets
 
-    def buckets(self, partition: PartitionKeys) -> list[str]:
-        """Return the keys of all buckets of a partition, most of which are empty."""
-        return [self._bucket(partition, number) for number in range(self._buckets)]
-
-    def _bucket(self, partition: PartitionKeys, number: int) -> str:
+    def bucket_key(self, partition: PartitionKeys, number: int) -> str:
+        """Return the key of a bucket of the partition."""
         return f"{{{self.namespace}:{partition.number}}}:known:{number}"
 
     def _account(self, account_id: str) -> AccountKeys:
@@ -194,7 +192,7 @@ def mark_key(key: str) -> str:
 
 def _partition_keys(namespace: str, number: int) -> PartitionKeys:
     start = f"{{{namespace}:{number}}}"
-    names = ("due", "accounts", "history", "unclosed", "prunable", "lease", "rings", "noted", "numbers")
+    names = ("due", "accounts", "history", "unclosed", "prunable", "lease", "rings", "noted", "numbers", "buckets")
     return PartitionKeys(number, *(f"{start}:{name}" for name in names))
 
 

@@ -2,7 +2,7 @@
 --
 -- KEYS  account, then for o and i each: entries, keys, took; then attempts, claims, notes (of the account);
 --       due, accounts, history, unclosed, prunable, lease, rings, noted (of the partition);
---       then, if settlement ids are to stay known, numbers (of the partition), and a bucket for each of these ids
+--       then, if settlement ids are to stay known, numbers, buckets (of the partition), and a bucket for each of these
 -- ARGV  a JSON object in which every value is text:
 --       account      id
 --       version      of the account when it was looked at, '' if there was none
@@ -17,7 +17,7 @@
 --       attempts     objects: id, row, direction, last (number of its last entry), new, unclosed, prunable, at
 --       forgotten    objects: attempt, direction, first and last entry number, pairs of key and the row it must still have
 --       left         ids of attempts that leave the history
---       known        pairs of digest of a settlement id and mark of its amount, each for its bucket
+--       known        number of the bucket, digest of a settlement id, and mark of its amount, for each bucket
 --       notes        pairs of key and value, '' to delete
 -- Answers 1, or 0 if the account, the lease or a key to be forgotten is not as it was, and nothing was changed.
 
@@ -109,7 +109,9 @@ if #change.known > 0 then
     redis.call('HSET', ACCOUNT, 'number', number)
   end
   for i, row in ipairs(change.known) do
-    redis.call('HSET', KEYS[19 + i], row[1] .. number, row[2])
+    local bucket, digest, mark = unpack(row)
+    redis.call('HSET', KEYS[20 + i], digest .. number, mark)
+    redis.call('SETBIT', KEYS[20], bucket, 1)
   end
 end
 

@@ -1,0 +1,1 @@
+"""What the audit and the verdict say of books, whoever asks."""
