@@ -22,6 +22,7 @@ from benchmarks.credit import measure_credit
 from benchmarks.embedded import BACKENDS, EMBEDDED_STORES, measure_embedded
 from benchmarks.figures import Row, print_table, read_rows, write_json
 from benchmarks.growth import measure_growth
+from benchmarks.history import measure_history
 from benchmarks.memory import measure_memory
 from benchmarks.recover import measure_recover
 from benchmarks.servers import require_node
@@ -42,6 +43,7 @@ QUESTIONS: dict[str, Measure] = {
     "recover": measure_recover,
     "memory": measure_memory,
     "growth": measure_growth,
+    "history": measure_history,
     "workers": measure_workers,
     "shutdown": measure_shutdown,
 }

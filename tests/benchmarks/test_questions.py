@@ -13,6 +13,7 @@ from benchmarks.__main__ import QUESTIONS
 from benchmarks.accept import require_redis
 from benchmarks.check import short_forms
 from benchmarks.figures import Row, print_table, read_rows, write_json
+from benchmarks.history import measure_history
 from benchmarks.memory import measure_memory
 from benchmarks.recover import measure_recover
 from benchmarks.servers import redis_server, require_node
@@ -22,6 +23,7 @@ from benchmarks.workers import measure_workers
 TINY: dict[str, Callable[[Path], Iterator[Row]]] = {
     "recover": lambda folder: measure_recover(folder, owing=[20]),
     "memory": lambda folder: measure_memory(folder, at_rest=200, active=20, queued=20),
+    "history": lambda folder: measure_history(folder, attempts=200),
     "workers": lambda folder: measure_workers(folder, workers=[2], accounts=2, seconds=1, rounds=1),
     "shutdown": lambda folder: measure_shutdown(folder, backends=["asyncio"], active=[20]),
 }
@@ -30,6 +32,7 @@ TINY: dict[str, Callable[[Path], Iterator[Row]]] = {
 SUBJECTS = {
     "recover": {"core, trio", "core, asyncio"},
     "memory": {f"core, {backend}{store}" for backend in ("trio, ", "asyncio, ", "") for store in ("sqlite", "memory")},
+    "history": {"redis", "sqlite"},
     "workers": {"original, redis", "hypercorn-trio, redis, 2 workers"},
     "shutdown": {"hypercorn-asyncio, sqlite"},
 }

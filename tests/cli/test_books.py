@@ -94,10 +94,11 @@ def test_every_figure_is_shown_as_a_table_and_as_json(steady: Trouble) -> None:
     where = ("--admin-url", steady.server.admin_url)
     (account,) = run_json("accounts", *where)
     assert (account["id"], account["state"], account["step"]) == ("alice", "open", None)
-    assert account["outgoing"] == {"entered": "18", "queued": "0", "open": "0", "settled": "5", "in_doubt": "13"}
-    assert account["incoming"] == {"entered": "3", "queued": "0", "open": "0", "settled": "0", "held": "3"}
+    nothing = {"queued": "0", "open": "0", "retired": "0"}
+    assert account["outgoing"] == {"entered": "18", "settled": "5", "in_doubt": "13", **nothing}
+    assert account["incoming"] == {"entered": "3", "settled": "0", "held": "3", **nothing}
     lines = run("accounts", *where).stdout.splitlines()
-    columns = ["account", "state", "", "entered", "queued", "open", "settled", "in doubt / held"]
+    columns = ["account", "state", "direction", "entered", "queued", "open", "settled", "in doubt / held"]
     assert lines[0].split() == " ".join(columns).split()
     assert lines[1].split() == ["alice", "open", "outgoing", "18", "0", "0", "5", "13"]
     assert lines[2].split() == ["incoming", "3", "0", "0", "0", "3"]

@@ -68,7 +68,7 @@ def test_the_commands_of_the_container_guide_work_in_its_environment(tmp_path: P
     try:
         # as if its admin port were named by the environment, too
         port = {"SETTLEMENT_ADMIN_PORT": server.admin_url.rpartition(":")[2]}
-        assert "your money is all right" in run(guided, code=0, cwd=None, **image, **port).stdout
+        assert "the books are empty, and nothing waits for you" in run(guided, code=0, cwd=None, **image, **port).stdout
         assert names(**image, **port, SETTLEMENT_ADMIN_HOST="0.0.0.0") == []
     finally:
         server.kill()

@@ -29,7 +29,8 @@ WORKERS = 3
 ACCOUNTS = [f"account-{number}" for number in range(12)]
 LINE = re.compile(
     r"settlement engine (?P<target>\S+) on (?P<url>http://127\.0\.0\.1:\d+), 3 workers, "
-    r"admin (?P<admin>http://127\.0\.0\.1:\d+(, http://127\.0\.0\.1:\d+){2}), store redis://127\.0\.0\.1:\d+/0\n"
+    r"admin (?P<admin>http://127\.0\.0\.1:\d+(, http://127\.0\.0\.1:\d+){2}), "
+    r"store redis://127\.0\.0\.1:\d+/0(, which was created now)?\n"
 )
 
 _names = count()

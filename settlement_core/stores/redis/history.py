@@ -1,7 +1,7 @@
 """The end of the history: attempts that leave it, and the settlement ids of their credits, which stay known for ever.
 
 An id is kept as a digest, beside a mark of its amount. Digests lie in buckets that Redis keeps as compact lists as long
-as they are small: some 40 bytes for each. A bucket is shared by the accounts of a partition, so a digest is followed by
+as they are small: some 50 bytes for each. A bucket is shared by the accounts of a partition, so a digest is followed by
 the account's number there, which it is given when its first credit leaves.
 """
 

@@ -81,8 +81,8 @@ _KINDS = {kind.value: kind for kind in EntryKind}
 KNOWN_ACCOUNTS = 10_000
 """Accounts whose keys are remembered rather than put together again."""
 
-KNOWN_BUCKETS = 2**18
-"""Buckets of one store for settlement ids: with ten million ids each has 40, and up to 128 lie in a compact list."""
+KNOWN_BUCKETS = 2**16
+"""Buckets of one store for settlement ids: with ten million ids each has 150, and up to 512 lie in a compact list."""
 
 
 # keys
