@@ -147,6 +147,13 @@ _PORT = click.IntRange(-1, 65535)
     "answered is offered again only within this time, then held. Java connector: 300, Interledger.rs: 86400, "
     "Rafiki: 0. Unset: offered again without end.",
 )
+@option(
+    "--stop-after-doubts",
+    default=5,
+    type=click.IntRange(0),
+    help="Payments in a row, over all accounts, that may end in doubt until nothing new is paid and resume --payments "
+    "is needed; 0 never stops.",
+)
 @option("--host", default="127.0.0.1", help="Address to listen on.")
 @option("--port", default=3000, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
 @option("--admin-host", default="127.0.0.1", help="Address of the operator's API.")
@@ -309,6 +316,7 @@ def _core_config(settings: dict[str, Any]) -> CoreConfig:
             credit_cap=settings["credit_cap"],
             connector_memory_s=settings["connector_memory_s"],
             create_unknown_accounts=settings["create_unknown_accounts"],
+            stop_after_doubts=settings["stop_after_doubts"],
             shutdown_s=settings["shutdown_s"],
             history_retention_s=settings["history_days"] * DAY_S or None,
             archive=settings["archive"] and archive_to(settings["archive"]),

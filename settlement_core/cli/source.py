@@ -20,6 +20,7 @@ from settlement_core.cli.secrets import without_secrets
 from settlement_core.cli.target import Target
 from settlement_core.cli.verdicts import audit_stopped
 from settlement_core.core.backups import require_restorable
+from settlement_core.core.doubts import resume_payments
 from settlement_core.http import views
 from settlement_core.store_urls import open_store
 from settlement_core.values.asked import checked
@@ -98,6 +99,10 @@ class Source(Protocol):
 
     def pause(self, account_id: str, *, paused: bool, reason: str, by: str) -> dict[str, Any]:
         """Have nothing new begun in an account, or have it go on; return what it was before, if that is known."""
+        ...
+
+    def resume_payments(self, *, reason: str, by: str) -> None:
+        """Have payments go on after too many in a row were in doubt."""
         ...
 
     def settle(self, account_id: str) -> None:
@@ -245,6 +250,10 @@ class _Stopped:
         was_paused = any(account.paused for account in before)
         return {"was_paused": was_paused, "was_halted": [], "may_halt_elsewhere": False, "waits_for": UNSERVED}
 
+    def resume_payments(self, *, reason: str, by: str) -> None:
+        refuse_sealed(self._ask(SEAL))
+        self._store.apply([resume_payments(reason=reason, by=by)])
+
     def settle(self, account_id: str) -> None:
         raise LocalError(f"no server runs that could settle with account {account_id!r}; start one, or say --admin-url")
 
@@ -362,6 +371,9 @@ class _Server:
         path = f"/accounts/{quote(account_id, safe='')}/{'pause' if paused else 'resume'}"
         before: dict[str, Any] = self._request("POST", path, json={"reason": reason, "by": by})
         return before
+
+    def resume_payments(self, *, reason: str, by: str) -> None:
+        self._request("POST", "/engine/resume", json={"reason": reason, "by": by})
 
     def settle(self, account_id: str) -> None:
         self._request("POST", f"/accounts/{quote(account_id, safe='')}/settle")

@@ -32,21 +32,33 @@ def pause(source: Source, *, as_json: bool, account: str, reason: str, by: str) 
 @click.command()
 @click.argument("account", required=False)
 @click.option("--restored", is_flag=True, help="Instead of ACCOUNT: all accounts that were paused as restored books.")
+@click.option(
+    "--payments", is_flag=True, help="Instead of ACCOUNT: pay again after too many payments in a row were in doubt."
+)
 @reason_option("Why; kept with the account.")
 @by_option("the account")
 @on_books
-def resume(source: Source, *, as_json: bool, account: str | None, restored: bool, reason: str, by: str) -> None:
+def resume(
+    source: Source, *, as_json: bool, account: str | None, restored: bool, payments: bool, reason: str, by: str
+) -> None:
     """Go on with a paused ACCOUNT, or one that halted, beginning with what has waited.
 
     An account halts when its engine, the connector or the store broke a contract about money. Compare the ledger with
     the books first. An open payment is then looked up, or in doubt where the engine cannot look it up; if the cause is
     still there, the account halts again.
 
+    --payments is for when the engine was stopped since several payments in a row are in doubt (serve
+    --stop-after-doubts). Look at the ledger first: until its cause is mended the next ones will be in doubt, too.
+
     Restored books: compare each account with the ledger and the connector first, and resolve its attempts. What is
     queued in it is paid, and what arrived is credited, once you resume it.
     """
-    if (account is None) is not restored:
-        raise click.UsageError("name an ACCOUNT, or say --restored for all that were paused as restored books")
+    if (account is not None) + restored + payments != 1:
+        raise click.UsageError("say one of ACCOUNT, --restored and --payments")
+    if payments:
+        source.resume_payments(reason=reason, by=by)
+        say(json.dumps({"payments": "resumed"}) if as_json else "payments go on")
+        return
     if account is not None:
         _decide(source, account, paused=False, reason=reason, by=by, as_json=as_json)
         return

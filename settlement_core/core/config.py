@@ -38,6 +38,8 @@ class CoreConfig:
             leaves it the sums stay in the account's totals, and settlement ids stay known. None: for ever.
         archive: is given attempts before they leave the history, in a thread, and returns once they are kept elsewhere;
             if it raises `OSError`, they stay. Some may be given again after a crash.
+        stop_after_doubts: how many payments in a row, over all accounts, may end in doubt until nothing new is paid and
+            an operator has to look; 0 never stops.
         create_unknown_accounts: open an account on its first settlement or message.
         lease_s: how long this worker may be silent until others that share its store take over its accounts.
         poll_s: how long it may take to hear that another worker left something to do here; it also keeps the
@@ -57,6 +59,7 @@ class CoreConfig:
     key_retention_s: float = 7 * DAY_S
     history_retention_s: float | None = 90 * DAY_S
     archive: Callable[[Sequence[Attempt]], None] | None = None
+    stop_after_doubts: int = 5
     create_unknown_accounts: bool = False
     lease_s: float = 10.0
     poll_s: float = 1.0
@@ -81,6 +84,8 @@ class CoreConfig:
             )
         if self.connector_memory_s is not None and not 0 <= self.connector_memory_s < inf:
             raise ValueError(f"connector_memory_s is a number of seconds, not {self.connector_memory_s:g}")
+        if self.stop_after_doubts < 0:
+            raise ValueError(f"stop_after_doubts is at least 0, not {self.stop_after_doubts}")
         if self.max_entries < 1:
             raise ValueError(f"max_entries is at least 1, not {self.max_entries}")
         if not 0 < self.poll_s <= self.lease_s / 3:

@@ -10,6 +10,7 @@ from settlement_core.abc import Connector, Observer
 from settlement_core.core.clock import Clock
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.crediting import Turns
+from settlement_core.core.doubts import Doubts
 from settlement_core.core.engines import ConnectedEngine
 from settlement_core.core.journal import Journal
 from settlement_core.core.outages import Outage
@@ -33,6 +34,7 @@ class Context:
         at_rest: told of a lane that starts waiting.
         crediting: the turns of those who offer a credit to the connector.
         outages: by direction, the accounts that back off.
+        doubts: payments in doubt in a row, over all accounts.
         connector_scales: by account, the scale of a connector that credited less, as long as this core runs.
         connector_silent: whether the latest offer of a credit was not answered.
         excesses: what moved beyond all that the store accounts for.
@@ -46,6 +48,7 @@ class Context:
     observer: Observer
     clock: Clock
     chance: Callable[[], float]
+    doubts: Doubts
     at_rest: Callable[[Lane], None] = field(default=lambda _lane: None)
     crediting: Turns = field(default_factory=Turns)
     outages: Mapping[Direction, Outage] = field(default_factory=lambda: {one: Outage() for one in Direction})

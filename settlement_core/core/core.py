@@ -25,6 +25,7 @@ from settlement_core.core.clock import Clock
 from settlement_core.core.condition import Condition
 from settlement_core.core.config import CoreConfig
 from settlement_core.core.context import Context
+from settlement_core.core.doubts import open_doubts, resume_payments
 from settlement_core.core.effects import Failed, perform_within
 from settlement_core.core.engines import open_engine
 from settlement_core.core.journal import Handle, open_journal
@@ -92,8 +93,8 @@ class Core:
         """Has the observers receive an event of whoever stands in front of the core."""
 
     def __repr__(self) -> str:
-        state = "stopping" if self._refusing else "running"
-        return f"<Core of {self._context.engine.name} {state}, {self._supervisor.active()} active lanes>"
+        name, state = self._context.engine.name, "stopping" if self._refusing else "running"
+        return f"<Core of {name} {state}, {self._supervisor.active()} active lanes>"
 
     # what connectors ask (RFC 38, "Settlement Engine HTTP API")
 
@@ -234,6 +235,11 @@ class Core:
         """Return what the engine tells of its ledger; how it failed to, under "error"; nothing if it tells nothing."""
         return await ask_status(self._context)
 
+    async def resume_payments(self, *, reason: str, by: str) -> None:
+        """Have payments go on that were stopped since several in a row are in doubt."""
+        doubts = self._context.doubts
+        await self._request(resume_payments(reason=reason, by=by), lambda *_: doubts.resumed(reason=reason, by=by))
+
     async def back_up(self) -> Path:
         """Copy the store, while it goes on, to a new file beside its own; return the path, and leave the file.
 
@@ -348,14 +354,11 @@ async def open_core(
         connector: the accounting system to credit and to send messages through.
         config: settings; the defaults suit most.
         observer: is told of events.
-        now: the wall clock for durable times, seconds since 1970.
-        chance: random numbers in [0, 1) for jitter.
+        now, chance: the wall clock for durable times, in seconds since 1970; random numbers in [0, 1) for jitter.
         worker: names this run among those that share the store, and no other run ever; a random id by default.
     """
-    config = config or CoreConfig()
     refuse_older(store)
-    bulletin = Bulletin(observer)
-    supervisor = Supervisor()
+    config, bulletin, supervisor = config or CoreConfig(), Bulletin(observer), Supervisor()
     async with (
         open_journal(
             store, observer=bulletin, drain_s=config.drain_s, request_deadline_s=config.request_deadline_s
@@ -384,9 +387,10 @@ async def open_core(
                 observer=bulletin,
                 clock=clock,
                 chance=chance,
+                doubts=await open_doubts(journal, bulletin.observe, config.stop_after_doubts, supervisor.wake_due),
             )
             supervisor.start(tasks, context, store)
-            context.observe(engine.started())
+            bulletin.observe(engine.started())
             core = Core(context, supervisor, store)
             try:
                 yield core

@@ -44,15 +44,19 @@ class Answers:
         self._left_out = 0
 
     def add(self, words: str, *, wall: float) -> bool:
-        """Count an answer; return whether it is another one than the latest, so that it is worth keeping."""
+        """Count an answer; return whether it is one that was not given before, so that the store is to keep it.
+
+        Of answers that alternate, the store has the order only as far as the latest new one; a hold keeps all.
+        """
         words = words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
         if self._runs and self._runs[-1].words == words:
             self._runs[-1].times += 1
             return False
+        is_new = all(run.words != words for run in self._runs)
         self._runs.append(_Run(words, 1, wall))
         if len(self._runs) > FIRST + LAST:
             self._left_out += self._runs.pop(FIRST).times
-        return True
+        return is_new
 
     def __str__(self) -> str:
         """Return them for an operator, or "" if there is none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -194,6 +194,15 @@ class Lane(ABC):
         """Return the claim with the bounds on an attempt of this direction: how fine it may be, and how large."""
 
     @property
+    def halted_by_doubts(self) -> bool:
+        """Tell whether nothing new is begun since too many payments in a row are in doubt."""
+        return False
+
+    def gated(self, claim: Claim) -> Claim:
+        """Return the claim; one that takes no new money, but finds what is open, while nothing new is begun."""
+        return replace(claim, cap=Decimal(0)) if self.halted_by_doubts else claim
+
+    @property
     @abstractmethod
     def backoff(self) -> Backoff:
         """The delays between tries."""
@@ -203,7 +212,7 @@ class Lane(ABC):
     async def _claim(self) -> Claimed | NothingToClaim | StepDue:
         attempt_id = str(uuid.uuid4())  # secure randomness: it becomes an idempotency key (RFC 38)
         self._rung = False
-        handle = self.context.journal.submit(self._claiming(attempt_id))
+        handle = self.context.journal.submit(self.gated(self._claiming(attempt_id)))
         self._latest_claim = handle
         try:
             return await handle.wait()
@@ -226,7 +235,7 @@ class Lane(ABC):
             )
         )
         await self.confirm()
-        if self.stopping and answer.fresh:
+        if (self.stopping or self.halted_by_doubts) and answer.fresh:
             await self.close(attempt, Decimal(0))
         else:
             await self.perform(attempt, fresh=answer.fresh)

@@ -67,6 +67,11 @@ class OutgoingLane(Lane):
         """The delays between tries to pay."""
         return self.context.config.settle_backoff
 
+    @property
+    def halted_by_doubts(self) -> bool:
+        """Tell whether nothing new is paid until an operator has looked."""
+        return self.context.doubts.stopped
+
     def bound(self, claim: Claim) -> Claim:
         """Claim down to the ledger's scale: what is finer stays queued until it adds up."""
         return replace(claim, scale=self.context.engine.asset_scale)
@@ -107,6 +112,7 @@ class OutgoingLane(Lane):
         doubt = SettlementInDoubt(
             account_id=self.account_id, attempt_id=attempt.attempt_id, amount=attempt.amount, reason=reason
         )
+        self.context.doubts.doubted()
         await self.park(attempt, reason, partial(self.context.observe, doubt))
 
     # the verifiable contract
@@ -228,6 +234,7 @@ class OutgoingLane(Lane):
         told = partial(self._recorded, attempt, settled)
         await self.close(attempt, settled, told, reason=(shortfall or "")[:MAX_REASON])
         if settled > 0:
+            self.context.doubts.settled()
             self.succeeded()
         if shortfall is not None:
             await self.rest(self.failed(shortfall, expected=expected), shortfall, deaf=False)

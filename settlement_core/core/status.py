@@ -18,7 +18,16 @@ ALARM_S: Final = 15.0
 
 
 async def ask_status(context: Context) -> dict[str, Any]:
-    """Return what the engine reports; how it failed to, under "error"; nothing if it reports nothing."""
+    """Return what the engine reports; how it failed to, under "error"; nothing if it reports nothing.
+
+    While payments are stopped that is an "alarm", beside the engine's own.
+    """
+    told = await _ask(context)
+    stopped = context.doubts.alarm
+    return told | {"alarm": "; ".join(filter(None, (stopped, str(told.get("alarm") or ""))))} if stopped else told
+
+
+async def _ask(context: Context) -> dict[str, Any]:
     tell = context.engine.status
     if tell is None:
         return {}
@@ -41,7 +50,7 @@ async def watch_alarm(context: Context) -> None:
     latest = ""
     while True:
         await anyio.sleep(ALARM_S)
-        status = await ask_status(context)
+        status = await _ask(context)
         if "error" in status:
             continue  # what the engine cannot report now may still be so
         alarm = str(status.get("alarm") or "")

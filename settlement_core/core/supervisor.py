@@ -116,6 +116,11 @@ class Supervisor:
             else:
                 self._start_lane(account_id, direction)
 
+    def wake_due(self) -> None:
+        """Start whatever is due: what kept it from being begun is over."""
+        if self._tasks is not None and self._context is not None:
+            self._tasks.start_soon(self._recover, self._context, dict(self._context.sharing.held), name="recovery")
+
     def lanes(self) -> list[LaneStatus]:
         """Return a snapshot of every lane at work."""
         return [lane.status() for lane in self._lanes.values()]
@@ -322,6 +327,7 @@ class Supervisor:
         """Start what is due and has no lane, now and then: what other workers recorded for us may have been in vain."""
         await anyio.sleep(LOOK_S)
         while context.sharing.shared:
+            await context.doubts.look()
             for partition, lease in dict(context.sharing.held).items():
                 await self._recover_partition(context, partition, lease)
             await anyio.sleep(LOOK_S)

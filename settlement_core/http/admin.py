@@ -219,6 +219,12 @@ def _add_actions(app: Quart, core: Core, deciding: Deciding) -> None:
         elsewhere = known.partitions_held < known.partitions
         return {"was_paused": paused, "was_halted": list(halted), "may_halt_elsewhere": elsewhere}
 
+    @app.post("/engine/resume")
+    @answering()
+    async def resume_payments() -> Any:
+        await core.resume_payments(**await _told("reason", "by"))
+        return {}
+
     @app.post("/accounts/<account_id>/settle")
     @answering()
     async def settle(account_id: str) -> Any:

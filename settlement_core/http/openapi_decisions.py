@@ -60,6 +60,9 @@ def describe_decisions(max_body: int) -> Schema:
             )
         },
         "/suspense/assign": {"post": _decision("assign", "Name the owner of unattributed money", max_body, _WAITS)},
+        "/engine/resume": {
+            "post": _decision("resumePayments", "Pay again after too many payments in a row were in doubt", max_body)
+        },
         "/suspense/dismiss": {
             "post": _decision(
                 "dismiss",
@@ -83,7 +86,7 @@ def _query(operation: str, summary: str, answer: Schema) -> Schema:
 
 
 def _decision(operation: str, summary: str, max_body: int, answer: Schema | None = None) -> Schema:
-    body = ref("schemas", operation.capitalize())
+    body = ref("schemas", operation[0].upper() + operation[1:])
     return {
         "operationId": operation,
         "summary": summary,
@@ -103,6 +106,7 @@ DECISION_SCHEMAS: Schema = {
     "Release": record(reason=_SAID, by=_SAID),
     "Pause": record(reason=_SAID, by=_SAID),
     "Resume": record(reason=_SAID, by=_SAID),
+    "ResumePayments": record(reason=_SAID, by=_SAID),
     "Assign": record(settlement_id=_SAID, account_id=_SAID, reason=_SAID, by=_SAID),
     "Dismiss": {
         "type": "object",

@@ -109,6 +109,10 @@ COUNTED: Final[Mapping[type[e.Event], Counted]] = MappingProxyType(
         e.DecisionProposed: Counted(
             name="proposals", says="Decisions that wait for a second token, or waited", label=_DECISION
         ),
+        e.PaymentsStopped: Counted(
+            name="payments_stopped", says="Times that payments were stopped, since several in a row are in doubt"
+        ),
+        e.PaymentsResumed: Counted(name="payments_resumed", says="Times that an operator had payments go on"),
         e.DecisionTaken: Counted(name="decisions", says="What people decided, each thing once", label=_DECISION),
         e.EngineAlarmed: Counted(name="engine_alarms", says="Times the engine's alarm began, or changed"),
         e.EngineMisbehaved: Counted(name="engine_misbehaved", says="Times the engine raised while being cancelled"),

@@ -17,6 +17,8 @@ __all__ = [
     "EngineCalm",
     "HistoryRetired",
     "PartitionsChanged",
+    "PaymentsResumed",
+    "PaymentsStopped",
     "RecoveryFinished",
     "StandingBy",
     "StoreFailed",
@@ -121,6 +123,26 @@ class EngineCalm(Event):
 
     text: ClassVar[str] = "the engine's alarm has ended: {alarm}"
     alarm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentsStopped(Event):
+    """So many payments in a row are in doubt that nothing new is paid in any account until an operator resumes it."""
+
+    level: ClassVar[str] = "critical"
+    text: ClassVar[str] = (
+        "{in_a_row} payments in a row are in doubt: nothing new is paid until settlement-core resume --payments"
+    )
+    in_a_row: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentsResumed(Event):
+    """An operator had payments go on after too many in a row were in doubt."""
+
+    text: ClassVar[str] = "payments go on: {by} decided to resume them: {reason}"
+    by: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
