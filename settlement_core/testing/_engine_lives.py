@@ -43,6 +43,7 @@ _FASTEST_S, _SLOWEST_S = 0.005, 0.2
 """Seconds between two looks at the books, more the longer it takes."""
 
 _CONFIG = CoreConfig(
+    stop_after_doubts=0,
     settle_backoff=Backoff(first_s=0.05, max_s=1.0),
     credit_backoff=Backoff(first_s=0.05, max_s=1.0),
     shutdown_s=_SHUTDOWN_S,

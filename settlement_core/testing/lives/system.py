@@ -226,6 +226,7 @@ class System:
         setting = self._setting
         books = SharedBooks(self.now, shared=setting.shared)
         config = CoreConfig(
+            stop_after_doubts=0,  # lives hold more doubts than any operator would bear
             max_entries=setting.max_entries,
             connector_scale=setting.connector_scale,
             credit_cap=setting.credit_cap,
