@@ -85,9 +85,7 @@ class Core:
     """A running core; `open_core` gives one."""
 
     def __init__(self, context: Context, supervisor: Supervisor, store: Store) -> None:
-        self._store = store
-        self._context = context
-        self._supervisor = supervisor
+        self._store, self._context, self._supervisor = store, context, supervisor
         self._refusing = False
         self.announce = context.observe
         """Has the observers receive an event of whoever stands in front of the core."""
@@ -354,7 +352,8 @@ async def open_core(
         connector: the accounting system to credit and to send messages through.
         config: settings; the defaults suit most.
         observer: is told of events.
-        now, chance: the wall clock for durable times, in seconds since 1970; random numbers in [0, 1) for jitter.
+        now: the wall clock for durable times, seconds since 1970.
+        chance: random numbers in [0, 1) for jitter.
         worker: names this run among those that share the store, and no other run ever; a random id by default.
     """
     refuse_older(store)
