@@ -178,7 +178,7 @@ class Lane(ABC):
                 self._on_step = True
                 await self.take_step(answer.step)
                 self._on_step = False
-            elif not self._rung:
+            elif not self._rung and not answer.summed_up:
                 return
 
     @abstractmethod

@@ -61,6 +61,7 @@ def claim(session: Session, command: c.Claim) -> c.Claimed | c.NothingToClaim | 
     known = session.execute(_FIND_ATTEMPT, (command.attempt_id, account.account_no)).fetchone()
     if known is not None:
         decisions.refuse_claim(attempt_of(known, command.account_id).attempt)
+        return c.NothingToClaim(lane.queued, summed_up=True)
     if account.paused:
         return c.NothingToClaim(lane.queued)
     if command.direction is Direction.OUTGOING and account.set_up:
@@ -70,6 +71,8 @@ def claim(session: Session, command: c.Claim) -> c.Claimed | c.NothingToClaim | 
     if decisions.is_blocked(command.direction, lane.parked):
         return c.NothingToClaim(lane.queued)
     attempt_or_none = _take(session, account, lane, command) if lane.entries_queued else None
+    if attempt_or_none is not None and not attempt_or_none.amount:
+        return c.NothingToClaim(lane.queued, summed_up=True)
     if attempt_or_none is not None:
         return _claimed(account, lane, attempt_or_none, fresh=True)
     if command.direction is Direction.OUTGOING and account.tear_down and not lane.parked:
@@ -122,9 +125,7 @@ def _take(session: Session, account: AccountRow, lane: Lane, command: c.Claim) -
     attempt_no = session.execute(_ADD_ATTEMPT, values).lastrowid
     assert attempt_no is not None
     session.execute(_TAKE_ENTRIES, (attempt_no, account.account_no, code, last_seq))
-    lane.take(plan.count, add(plan.amount, plan.dust), attempt_no, plan.amount)
-    queue_again(session, lane, EntryKind.DUST, attempt_id=command.attempt_id, amount=plan.dust, at=command.at)
-    return Attempt(
+    attempt = Attempt(
         account_id=account.account_id,
         direction=lane.direction,
         attempt_id=command.attempt_id,
@@ -132,6 +133,14 @@ def _take(session: Session, account: AccountRow, lane: Lane, command: c.Claim) -
         dust=plan.dust,
         claimed_at=command.at,
     )
+    if plan.amount:
+        lane.take(plan.count, add(plan.amount, plan.dust), attempt_no, plan.amount)
+    else:
+        attempt = decisions.summed_up(attempt)
+        lane.sum_up(plan.count, plan.dust)
+        session.execute(_END, ("0", command.at, attempt.reason, "", command.at, attempt_no))
+    queue_again(session, lane, EntryKind.DUST, attempt_id=command.attempt_id, amount=plan.dust, at=command.at)
+    return attempt
 
 
 _NOTE = "UPDATE attempts SET payment_amount = ?, payment_reference = ? WHERE attempt_no = ?"

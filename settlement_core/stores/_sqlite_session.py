@@ -83,6 +83,12 @@ class Lane:
         self.open_no = attempt_no
         self.changed = True
 
+    def sum_up(self, count: int, gathered: Decimal) -> None:
+        """Take `count` queued entries of `gathered` in all out of the queue; their sum is queued again."""
+        self.queued = subtract(self.queued, gathered)
+        self.entries_queued -= count
+        self.changed = True
+
     def close(self, amount: Decimal, settled: Decimal) -> None:
         """End the open attempt."""
         self.open = subtract(self.open, amount)

@@ -167,8 +167,9 @@ class Claim(Command["Claimed | NothingToClaim | StepDue"]):
     Nothing else is begun in a paused account. A released attempt is opened again before anything new. While an incoming
     attempt is held, nothing new is claimed of that account's incoming queue. What is finer than `scale` or above `cap`
     queues again in the same step, and so do the last digits of an amount that `Quantity` would write with an integer
-    above `max_integer`, which is 9 or more. At most `max_entries` entries are taken, but always enough to reach one
-    unit of `scale` if the queue holds one. Refused: `LeaseLost`, `UnknownAccount`.
+    above `max_integer`, which is 9 or more. At most `max_entries` entries are taken, or some times as many if fewer do
+    not reach one unit of `scale`. If even these do not, and the queue holds a unit, they become one entry, in a closed
+    attempt of 0, and the answer is `NothingToClaim` with `summed_up`. Refused: `LeaseLost`, `UnknownAccount`.
     """
 
     account_id: str

@@ -7,7 +7,7 @@ carried out. Sharing them leaves a store only the reading and writing of rows.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import NoReturn
 
@@ -37,14 +37,22 @@ __all__ = [
     "plan_claim",
     "refuse_claim",
     "refuse_credited",
+    "summed_up",
 ]
 
 _PARKED = frozenset({AttemptState.IN_DOUBT, AttemptState.HELD, AttemptState.RELEASED})
 
 
+DUST_AT_ONCE = 4
+"""How many times the entries of an attempt a claim looks at while they are too little: then it sums these up first."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimPlan:
-    """Take the first `count` queued entries; `amount` goes on its way, `dust` is queued again."""
+    """Take the first `count` queued entries; `amount` goes on its way, `dust` is queued again, as one entry.
+
+    With an amount of 0 there is more dust than one claim may read: it only becomes fewer entries.
+    """
 
     count: int
     amount: Decimal
@@ -55,8 +63,8 @@ def plan_claim(queue: Iterable[Decimal], command: Claim) -> ClaimPlan | None:
     """Return what a claim takes from the queue, or None if all of it is still too little."""
     count, gathered, amount = 0, ZERO, ZERO
     for queued in queue:
-        # past the bound only while there is nothing to pay yet, so that dust can always add up
-        if count >= command.max_entries and amount > 0:
+        # past the bound only while there is nothing to pay yet, so that dust can add up, and not for long
+        if count >= command.max_entries * (1 if amount > 0 else DUST_AT_ONCE):
             break
         total = add(gathered, queued)
         if amount > 0 and total.adjusted() >= MAX_DIGITS:
@@ -64,6 +72,8 @@ def plan_claim(queue: Iterable[Decimal], command: Claim) -> ClaimPlan | None:
         count += 1
         gathered = total
         amount = gathered if command.scale is None else floor(gathered, command.scale)
+    if not amount and count >= command.max_entries * DUST_AT_ONCE:
+        return ClaimPlan(count, ZERO, plain(gathered))
     if command.cap is not None and amount > command.cap:
         amount = command.cap if command.scale is None else floor(command.cap, command.scale)
     if command.max_integer is not None:
@@ -76,6 +86,13 @@ def plan_claim(queue: Iterable[Decimal], command: Claim) -> ClaimPlan | None:
 def is_dust(queued: Decimal, command: Claim) -> bool:
     """Tell from its sum alone whether a queue is too little to claim, so that none of its entries need be read."""
     return command.scale is not None and not floor(queued, command.scale)
+
+
+def summed_up(attempt: Attempt) -> Attempt:
+    """Return the attempt by which dust became fewer entries: it is closed as soon as it is made."""
+    return replace(
+        attempt, state=AttemptState.CLOSED, settled=ZERO, closed_at=attempt.claimed_at, reason="dust was summed up"
+    )
 
 
 def is_blocked(direction: Direction, parked: Decimal) -> bool:
@@ -212,10 +229,11 @@ def _fate(item: SuspenseItem) -> str:
     return f"was dismissed as not ours by {item.assigned_by!r}" if item.dismissed else "is kept as unattributed"
 
 
-def refuse_claim(known: Attempt) -> NoReturn:
-    """Refuse to claim under the id of an attempt that is not the account's open one."""
+def refuse_claim(known: Attempt) -> None:
+    """Refuse to claim under the id of an attempt that is not the account's open one, unless it only summed up dust."""
+    if not known.amount:
+        return
     _require(known, (), "claim")
-    raise AssertionError("no state would do")
 
 
 def _require(attempt: Attempt, states: Iterable[AttemptState], tried: str) -> None:

@@ -177,6 +177,7 @@ class Books:
             return self._claimed(account, lane.open_id, fresh=lane.open_id == command.attempt_id)
         if known is not None:
             decisions.refuse_claim(known)
+            return c.NothingToClaim(lane.queued, summed_up=True)
         if account.paused:
             return c.NothingToClaim(lane.queued)
         if command.direction is Direction.OUTGOING and account.set_up:
@@ -189,10 +190,18 @@ class Books:
         if not decisions.is_dust(lane.queued, command):
             plan = decisions.plan_claim((account.entries[seq].amount for seq in lane.queue), command)
         if plan is not None:
-            return self._claimed(account, self._take(account, lane, command, plan), fresh=True)
+            return self._begin(account, lane, command, plan)
         if command.direction is Direction.OUTGOING and account.tear_down and not lane.parked:
             return c.StepDue(Step.TEAR_DOWN)
         return c.NothingToClaim(lane.queued)
+
+    def _begin(
+        self, account: AccountBooks, lane: LaneBooks, command: c.Claim, plan: decisions.ClaimPlan
+    ) -> c.Claimed | c.NothingToClaim:
+        attempt_id = self._take(account, lane, command, plan)
+        if not plan.amount:
+            return c.NothingToClaim(lane.queued, summed_up=True)
+        return self._claimed(account, attempt_id, fresh=True)
 
     def _claimed(self, account: AccountBooks, attempt_id: str, *, fresh: bool) -> c.Claimed:
         attempt = account.attempts[attempt_id]
@@ -217,6 +226,8 @@ class Books:
             dust=plan.dust,
             claimed_at=command.at,
         )
+        if not plan.amount:
+            attempt = decisions.summed_up(attempt)
         taken = list(islice(lane.queue, plan.count))
         for seq in taken:
             del lane.queue[seq]
@@ -224,7 +235,7 @@ class Books:
         account.claimed[attempt.attempt_id] = taken
         account.attempts[attempt.attempt_id] = attempt
         self.order[account.account_id, attempt.attempt_id] = None
-        lane.open_id = attempt.attempt_id
+        lane.open_id = attempt.attempt_id if plan.amount else None
         lane.queued = subtract(lane.queued, add(plan.amount, plan.dust))
         lane.open = add(lane.open, plan.amount)
         if plan.dust:

@@ -42,9 +42,13 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class NothingToClaim:
-    """Nothing can be claimed; `queued` is what is too little for now, or waits for an operator."""
+    """Nothing can be claimed; `queued` is what is too little for now, or waits for an operator.
+
+    `summed_up` says that the queue holds more dust than one claim reads, and fewer entries of it now: claim again.
+    """
 
     queued: Decimal
+    summed_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)

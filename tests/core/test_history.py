@@ -135,3 +135,14 @@ async def test_what_leaves_is_archived_first_and_stays_while_it_cannot_be(tmp_pa
         full = False
         await in_real_time(lambda: world.attempts() == [])
     assert list(read_archive(tmp_path)) == before
+
+
+async def test_a_pile_of_dust_is_paid_without_waiting_for_more() -> None:
+    """Its claims sum it up, bite by bite, and the lane goes on until what makes a unit is paid."""
+    world = World(MinimalEngine(), config=CoreConfig(connector_scale=0, max_entries=2))
+    async with world.core() as core:
+        await core.create_account("alice")
+        for number in range(100):
+            await world.services[-1].credit_settlement("alice", D("0.01"), f"0x{number}")
+        await until(lambda: world.connector.total() == 1)
+        assert world.account().incoming.queued == 0

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from settlement_core.auditing.audit import audit
 from settlement_core.stores.memory import create_memory_store
 from settlement_core.stores.sqlite import open_sqlite_store
 from settlement_core.values import decisions
-from settlement_core.values.commands import Claim, Claimed, Enqueue, FinishStep, NothingToClaim, OpenAccount
+from settlement_core.values.commands import Claim, Claimed, Enqueue, FinishStep, NothingToClaim, OpenAccount, Overview
 from settlement_core.values.records import Direction
 from tests.redis.servers import RedisServer
 from tests.redis.support import fresh_namespace, shared_server, store_on
@@ -68,3 +69,26 @@ def test_a_claim_reads_none_of_the_dust_that_it_cannot_take(store: Any, monkeypa
     (claimed,) = store.apply([Enqueue(**about, entry_id="more", amount=Decimal(1), at=0.0), claim])[1:]
     assert isinstance(claimed, Claimed)
     assert (claimed.attempt.amount, claimed.attempt.dust) == (Decimal(1), Decimal("0.25"))
+
+
+def test_more_dust_than_a_claim_reads_is_summed_up_first(store: Any) -> None:
+    """Each claim takes a bounded bite, which becomes one entry, until what makes a unit is near; nothing is lost."""
+    about: dict[str, Any] = {"account_id": "alice", "direction": Direction.INCOMING}
+    store.apply([OpenAccount(account_id="alice", at=0.0)])
+    store.apply([Enqueue(**about, entry_id=f"{n}", amount=Decimal("0.01"), at=0.0) for n in range(ENTRIES // 5)])
+    bites = 0
+    while True:
+        claim = Claim(**about, attempt_id=f"{bites}", at=1.0, max_entries=10, scale=0)
+        (answer,) = store.apply([claim])
+        if isinstance(answer, Claimed):
+            break
+        assert answer == NothingToClaim(Decimal(5), summed_up=True)
+        # after a lost answer the same claim does nothing more
+        assert store.apply([claim]) == [answer]
+        assert audit(store).problems == ()
+        bites += 1
+    assert 1 < bites < 20
+    assert (answer.attempt.amount, answer.attempt.dust) == (Decimal(1), Decimal(0))
+    (account,) = store.apply([Overview()])[0]
+    assert (account.incoming.entered, account.incoming.queued) == (Decimal(5), Decimal(4))
+    assert audit(store).problems == ()
