@@ -20,6 +20,8 @@ from settlement_core.values.events import (
     Event,
     MoneyUnattributed,
     MovedMoreThanKnown,
+    PaymentsResumed,
+    PaymentsStopped,
     SettlementInDoubt,
     SettlementRecorded,
     StoreFailed,
@@ -86,6 +88,10 @@ def _message_of_all(event: Event) -> Message | None:
         case EngineAlarmed() | EngineCalm():
             kind = "alarm" if isinstance(event, EngineAlarmed) else "alarm_ended"
             return Message(kind, "", {"reason": event.alarm})
+        case PaymentsStopped():
+            return Message("payments_stopped", "", {"in_a_row": str(event.in_a_row)})
+        case PaymentsResumed():
+            return Message("payments_resumed", "", {"by": event.by, "reason": event.reason})
         case StoreFailed(failures=1):
             return Message("store_failed", "", {"reason": event.reason})
         case StoreRecovered():

@@ -32,6 +32,11 @@ def said(event: e.Event) -> dict[str, Any] | None:
             e.MoneyUnattributed(settlement_id="tx 7", amount=D("0.70")),
             {"type": "unattributed", "amount": "0.70", "settlement": "tx 7"},
         ),
+        (e.PaymentsStopped(in_a_row=5), {"type": "payments_stopped", "in_a_row": "5"}),
+        (
+            e.PaymentsResumed(by="carol", reason="the node is back"),
+            {"type": "payments_resumed", "by": "carol", "reason": "the node is back"},
+        ),
         (e.EngineAlarmed(alarm="key used elsewhere"), {"type": "alarm", "reason": "key used elsewhere"}),
         (e.EngineCalm(alarm="key used elsewhere"), {"type": "alarm_ended", "reason": "key used elsewhere"}),
         (
