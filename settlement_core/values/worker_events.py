@@ -92,7 +92,7 @@ class ClockJumped(Event):
 class HistoryRetired(Event):
     """Attempts that were over for long have left the history: their sums and settlement ids stay."""
 
-    text: ClassVar[str] = "{attempts} attempts that were over for long have left the history; their sums stay"
+    text: ClassVar[str] = "the history ends: {attempts} attempts that were over for long have left it; their sums stay"
     attempts: int
 
 
@@ -131,7 +131,8 @@ class PaymentsStopped(Event):
 
     level: ClassVar[str] = "critical"
     text: ClassVar[str] = (
-        "{in_a_row} payments in a row are in doubt: nothing new is paid until settlement-core resume --payments"
+        "payments are stopped, as {in_a_row} in a row are in doubt: nothing new is paid until settlement-core resume "
+        "--payments"
     )
     in_a_row: int
 

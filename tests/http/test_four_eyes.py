@@ -148,7 +148,7 @@ async def test_a_decision_above_the_limit_is_carried_out_by_the_second_token(tmp
         (proposal,) = (await it.get("rae's", "/proposals")).json()
         assert (proposal["token"], proposal["amount"], proposal["reason"]) == ("ann", "5", "looked")
         answer = await it.post("bob's", f"/{proposal['path']}", reason="agreed", by="Bob", **proposal["content"])
-        assert (answer.status, answer.json()) == (200, {})
+        assert (answer.status, answer.json()) == (200, {"waits_for": ""})
         assert it.taken() == [("resolve", "tokens ann and bob (Ann; Bob)", "looked; agreed")]
         assert it.world.attempts()[0].resolved_by == "tokens ann and bob (Ann; Bob)"
         assert (await it.get("rae's", "/proposals")).json() == []
