@@ -145,7 +145,7 @@ async def test_money_that_did_not_move_is_nothing_to_tell() -> None:
     """An attempt closed with nothing settled is queued again; of a store that fails only the first failure is told."""
     nothing = sample(SettlementRecorded, amount=D(0))
     assert message_of(nothing) is None
-    assert sum(message_of(sample(kind)) is not None for kind in every_kind()) == 12
+    assert sum(message_of(sample(kind)) is not None for kind in every_kind()) == 14
 
 
 async def test_a_message_is_repeated_until_it_is_taken_and_the_next_one_waits_for_it() -> None:

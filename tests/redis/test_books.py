@@ -156,13 +156,17 @@ def test_totals_are_folded_before_many_entries_are_to_be_counted(books: RedisSto
 
 
 def test_a_claim_finds_enough_dust_however_long_the_queue(books: RedisStore) -> None:
-    """It looks again, further than it was told to take, until it has one unit."""
+    """Thousands of entries become one, again and again, until those that are left make one unit."""
     ask(books, opened())
     books.apply([entered(f"{number}", "0.00008") for number in range(13_000)])
-    claim = c.Claim(account_id="alice", direction=OUTGOING, attempt_id="t", at=0.0, max_entries=10, scale=0)
-    answer = ask(books, claim)
-    assert isinstance(answer, c.Claimed)
-    assert (answer.attempt.amount, answer.attempt.dust) == (Decimal(1), Decimal(0))
+    bounds: dict[str, Any] = {"max_entries": 1000, "scale": 0}
+    answers = [
+        ask(books, c.Claim(account_id="alice", direction=OUTGOING, attempt_id=attempt_id, at=0.0, **bounds))
+        for attempt_id in ("dust", "more dust", "still more", "t")
+    ]
+    assert answers[:3] == [c.NothingToClaim(Decimal("1.04"), summed_up=True)] * 3
+    assert isinstance(answers[3], c.Claimed)
+    assert (answers[3].attempt.amount, answers[3].attempt.dust) == (Decimal(1), Decimal("0.04"))
     assert overview_of(books).outgoing.queued == Decimal("0.04")
     assert ask(books, closed("t", "1")) == c.Applied(changed=True)
     assert ask(books, claimed("u", scale=0)) == c.NothingToClaim(Decimal("0.04"))
