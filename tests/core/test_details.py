@@ -31,6 +31,12 @@ pytestmark = pytest.mark.anyio
     ("settings", "sentence"),
     [
         ({"key_retention_s": DAY_S - 1}, "idempotency keys are kept at least 86400 s (RFC 38), not 86399"),
+        (
+            {"history_retention_s": DAY_S},
+            "the history is kept at least as long as idempotency keys, 604800 s, not 86400",
+        ),
+        ({"connector_memory_s": -1.0}, "connector_memory_s is a number of seconds, not -1"),
+        ({"stop_after_doubts": -1}, "stop_after_doubts is at least 0, not -1"),
         ({"connector_scale": 256}, "connector_scale is 0 to 255, not 256"),
         ({"connector_scale": -1}, "connector_scale is 0 to 255, not -1"),
         ({"credit_cap": D(0)}, "credit_cap is above zero"),
