@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,8 @@ from settlement_core.http.admin import create_admin_app
 from settlement_core.observers.activity import Activity
 from settlement_core.values.amounts import total
 from settlement_core.values.commands import History, OpenAccount, Pause, Resolve
+from settlement_core.values.errors import SettlementFailed, StoreUnavailable
+from settlement_core.values.records import Entry
 from tests.core.worlds import D, FakeConnector, MinimalEngine, World, until
 from tests.http.asgi import Client
 
@@ -227,3 +230,135 @@ async def test_activity_is_what_was_settled_and_who_keeps_none_says_so() -> None
             answer = await bare.request("GET", path)
             assert answer.status == 404
             assert answer.detail().startswith("this server ")
+
+
+async def test_a_look_reads_accounts_by_pages_and_no_history_of_theirs() -> None:
+    """1,200 accounts cost three pages of sums, one of what is not closed, and one of unattributed money."""
+
+    class Counting:
+        threaded = False
+
+        def __init__(self, inner: Any) -> None:
+            self.inner, self.asked = inner, list[Any]()
+
+        def apply(self, commands: Any) -> Any:
+            self.asked += commands
+            return self.inner.apply(commands)
+
+        def close(self) -> None:
+            pass
+
+    world = World(MinimalEngine())
+    world.store.apply([OpenAccount(account_id=f"peer-{number:04}", at=0.0) for number in range(1200)])
+    store = Counting(world.store)
+    world.store = store
+    async with world.core() as core:
+        await until(lambda: core.statistics().recovered)
+        client = Client(create_admin_app(core), core)
+        store.asked.clear()
+        said = (await client.request("GET", "/summary")).json()
+        assert said["accounts"] == 1200
+        assert sorted(type(command).__name__ for command in store.asked) == [
+            *("History", "Overview", "Overview", "Overview", "Suspense")
+        ]
+
+
+async def test_a_store_that_does_not_answer_is_the_verdict_and_figures_stay() -> None:
+    """Also for who asks meanwhile; once it answers again, so is that."""
+
+    class Failing:
+        threaded = False
+
+        def __init__(self, inner: Any) -> None:
+            self.inner, self.broken = inner, False
+
+        def apply(self, commands: Any) -> Any:
+            if self.broken:
+                raise StoreUnavailable("disk full")
+            return self.inner.apply(commands)
+
+        def close(self) -> None:
+            pass
+
+    world = World(MinimalEngine())
+    store = Failing(world.store)
+    world.store = store
+    async with world.core() as core:
+        client = Client(create_admin_app(core), core)
+        await core.create_account("alice")
+        before = (await client.request("GET", "/summary")).json()
+        assert before["verdict"]["grade"] == "good"
+        store.broken = True
+        with anyio.move_on_after(0.5):
+            await core.request_settlement("alice", D(5), "a")
+        await anyio.sleep(10)
+        said = (await client.request("GET", "/summary")).json()
+        assert said["verdict"]["sentence"] == "money is stuck: the store does not answer"
+        assert said["verdict"]["reasons"][0]["text"] == "the store does not answer: disk full"
+        assert said["accounts"] == 1
+        store.broken = False
+        await anyio.sleep(60)
+        assert (await client.request("GET", "/summary")).json()["verdict"]["grade"] == "good"
+
+
+async def test_what_an_audit_found_is_the_verdict_until_the_next_one() -> None:
+    """Sums of an account may balance while a row of it is wrong: only an audit finds that."""
+
+    class Forger:
+        threaded = False
+
+        def __init__(self, inner: Any) -> None:
+            self.inner, self.forges = inner, True
+
+        def apply(self, commands: Any) -> Any:
+            results = self.inner.apply(commands)
+            if self.forges:
+                for result in results:
+                    if isinstance(result, list) and result and isinstance(result[0], Entry):
+                        result[0] = replace(result[0], amount=D(6))
+            return results
+
+        def close(self) -> None:
+            pass
+
+    world = World(MinimalEngine())
+    world.store = Forger(world.store)
+    async with world.core() as core:
+        client = Client(create_admin_app(core), core)
+        await core.create_account("alice")
+        await core.request_settlement("alice", D(5), "a")
+        await until(lambda: world.account().outgoing.settled == 5)
+        assert (await client.request("GET", "/summary")).json()["verdict"]["grade"] == "good"
+        report = (await client.request("GET", "/audit")).json()
+        assert (report["ok"], report["verdict"]["grade"]) == (False, "wrong")
+        assert (await client.request("GET", "/summary")).json()["verdict"] == report["verdict"]
+        world.store.forges = False
+        assert (await client.request("GET", "/audit")).json()["verdict"]["grade"] == "good"
+        assert (await client.request("GET", "/summary")).json()["verdict"]["grade"] == "good"
+
+
+async def test_ages_of_lanes_are_measured_by_the_loops_clock() -> None:
+    """Failing for 15 minutes, or at work for an hour without any money moving: stuck, and not a second earlier."""
+
+    async def no_funds(_amount: Decimal) -> Decimal:
+        raise SettlementFailed("insufficient funds")
+
+    async def hang(_amount: Decimal) -> Decimal:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    for script, patience_s, text in (
+        ([no_funds] * 1000, 900.0, "account alice: nothing was settled: insufficient funds since "),
+        ([hang], 3600.0, "nothing of account alice moved for more than an hour since "),
+    ):
+        world = World(MinimalEngine(script=script))
+        async with world.core() as core:
+            client = Client(create_admin_app(core), core)
+            await core.create_account("alice")
+            await core.request_settlement("alice", D(5), "a")
+            await anyio.sleep(patience_s - 2)
+            assert (await client.request("GET", "/summary")).json()["verdict"]["grade"] == "good"
+            await anyio.sleep(4)
+            verdict = (await client.request("GET", "/summary")).json()["verdict"]
+            assert verdict["grade"] == "stuck"
+            assert verdict["reasons"][0]["text"].startswith(text)
