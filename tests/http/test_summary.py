@@ -347,10 +347,11 @@ async def test_ages_of_lanes_are_measured_by_the_loops_clock() -> None:
         await anyio.sleep_forever()
         raise AssertionError
 
-    for script, patience_s, text in (
+    cases: tuple[tuple[list[Any], float, str], ...] = (
         ([no_funds] * 1000, 900.0, "account alice: nothing was settled: insufficient funds since "),
         ([hang], 3600.0, "nothing of account alice moved for more than an hour since "),
-    ):
+    )
+    for script, patience_s, text in cases:
         world = World(MinimalEngine(script=script))
         async with world.core() as core:
             client = Client(create_admin_app(core), core)
