@@ -16,7 +16,7 @@ from settlement_core.core.context import Context
 from settlement_core.values.commands import History, Prune, Retire
 from settlement_core.values.errors import LeaseLost
 from settlement_core.values.events import ArchiveFailed, HistoryRetired
-from settlement_core.values.records import Attempt, AttemptState
+from settlement_core.values.records import Attempt, AttemptState, Direction
 
 __all__ = ["run_upkeep"]
 
@@ -76,7 +76,10 @@ async def _retire_partition(context: Context, partition: int, lease: str, before
 
 
 def _is_over(attempt: Attempt, before: float) -> bool:
-    return attempt.state is AttemptState.CLOSED and attempt.closed_at is not None and attempt.closed_at < before
+    # what cannot leave yet is not archived, every hour anew
+    may_leave = attempt.pruned or attempt.direction is Direction.INCOMING
+    closed = attempt.state is AttemptState.CLOSED and attempt.closed_at is not None
+    return may_leave and closed and (attempt.closed_at or 0.0) < before
 
 
 async def _retire(context: Context, lease: str, attempts: list[Attempt], before: float) -> set[str]:

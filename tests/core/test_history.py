@@ -146,3 +146,23 @@ async def test_a_pile_of_dust_is_paid_without_waiting_for_more() -> None:
             await world.services[-1].credit_settlement("alice", D("0.01"), f"0x{number}")
         await until(lambda: world.connector.total() == 1)
         assert world.account().incoming.queued == 0
+
+
+async def test_payment_whose_key_is_still_used_is_not_archived_again_and_again() -> None:
+    """It stays until its key is forgotten, and is given to the archive once, when it leaves."""
+    given: list[str] = []
+
+    def keep(attempts: Sequence[Attempt]) -> None:
+        given.extend(attempt.attempt_id for attempt in attempts)
+
+    config = CoreConfig(key_retention_s=7 * DAY_S, history_retention_s=30 * DAY_S, archive=keep)
+    world = World(MinimalEngine(), config=config)
+    async with world.core() as core:
+        await core.create_account("alice")
+        for _ in range(12):
+            await core.request_settlement("alice", D(5), "invoice-7")
+            await anyio.sleep(3 * DAY_S)
+        assert world.engine.paid == [D(5)]
+        assert len(await listed(core)) == 1
+        await in_real_time(lambda: world.attempts() == [])
+    assert len(given) == 1
